@@ -1,0 +1,180 @@
+"""What a task is: its inputs, its target and everything between a raw input and the network and back."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from polypath.core.config import Config
+from polypath.core.preprocess import AnyPreprocess
+from polypath.ops import losses
+
+
+class Image(Config):
+    """Images of `channels` x `height` x `width` pixels."""
+
+    kind: Literal["image"] = "image"
+    channels: int = Field(gt=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.channels, self.height, self.width)
+
+
+class Features(Config):
+    """Rows of `size` numbers."""
+
+    kind: Literal["features"] = "features"
+    size: int = Field(gt=0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.size,)
+
+
+class Tokens(Config):
+    """Sequences of `length` token ids below `vocabulary`."""
+
+    kind: Literal["tokens"] = "tokens"
+    vocabulary: int = Field(gt=0)
+    length: int = Field(gt=0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.length,)
+
+
+class Classification(Config):
+    """One of several labels; targets are class indices in the order of `labels`."""
+
+    kind: Literal["classification"] = "classification"
+    labels: tuple[str, ...]
+
+    @field_validator("labels")
+    @classmethod
+    def _at_least_two(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(labels) < 2:
+            raise ValueError(f"a classification needs at least two labels, got {len(labels)}: {list(labels)}")
+        if len(set(labels)) != len(labels):
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            raise ValueError(f"labels must differ, these occur twice: {twice}")
+        return labels
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+        return len(self.labels)
+
+
+class Regression(Config):
+    """`size` real numbers; `mean` and `std` scale targets for training and predictions back to units."""
+
+    kind: Literal["regression"] = "regression"
+    size: int = Field(1, gt=0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+        return self.size
+
+
+class MultiLabel(Config):
+    """Any subset of several labels; targets are 0/1 rows in the order of `labels`."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    labels: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+        return len(self.labels)
+
+
+InputSpec = Annotated[Image | Features | Tokens, Field(discriminator="kind")]
+Target = Annotated[Classification | Regression | MultiLabel, Field(discriminator="kind")]
+
+
+class Task(Config):
+    """One task: frozen data, no examples. JSON round trip: `Task.model_validate_json(task.model_dump_json())`.
+
+    Args:
+        name: how the task is asked for; unique in a system.
+        inputs: what the network sees.
+        target: what it answers.
+        preprocess: raw inputs to network inputs; travels with the task into every saved system.
+        private_to: access group that alone may use the task, or None for everybody.
+        class_weights: weight of each label in the loss (classification only).
+        loss: a name in `polypath.ops.losses.LOSSES`; None follows from the target.
+        metric: a name in `polypath.metrics.METRICS`; None follows from the target.
+    """
+
+    name: str
+    inputs: InputSpec
+    target: Target
+    preprocess: AnyPreprocess
+    private_to: str | None = None
+    class_weights: tuple[float, ...] | None = None
+    loss: str | None = None
+    metric: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        bad = [c for c in name if c in "/\\" or unicodedata.category(c).startswith("C")]
+        if not name.strip() or name != name.strip() or bad or len(name) > 100:
+            raise ValueError(
+                "a task name has 1 to 100 characters, no slash or control character, no space at either end"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        weights = self.class_weights
+        if weights is not None:
+            if not isinstance(self.target, Classification) or len(weights) != self.target.outputs:
+                raise ValueError(f"class_weights needs one weight a label ({self.target.outputs}), got {len(weights)}")
+            if min(weights) < 0:
+                raise ValueError("class_weights must not be negative")
+        losses.named(self.loss or self.default_loss)
+        return self
+
+    @property
+    def default_loss(self) -> str:
+        """The loss that follows from the target."""
+        return {"classification": "cross_entropy", "regression": "mse", "multilabel": "bce"}[self.target.kind]
+
+    @property
+    def default_metric(self) -> str:
+        """The metric that follows from the target."""
+        return {"classification": "accuracy", "regression": "mse", "multilabel": "f1_macro"}[self.target.kind]
+
+    def loss_of(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean loss of a batch, a scalar in float32.
+
+        Args:
+            outputs: (n, target.outputs) raw network outputs.
+            targets: (n,) int64 class indices, or (n, size) floats (regression targets already scaled).
+        """
+        function = losses.named(self.loss or self.default_loss)
+        weights = None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, device=outputs.device)
+        return function(outputs.float(), targets, weights)
+
+    def renamed(self, name: str) -> Task:
+        """The same task under another name."""
+        return self.changed(name=name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        return self.model_dump(mode="json")
