@@ -1,0 +1,190 @@
+"""Everything that follows from components and paths alone, computed once for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from polypath.core.component import Component, Path
+from polypath.core.errors import InvalidInput
+from polypath.core.network import Network
+from polypath.core.task import Task
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one task costs.
+
+    Args:
+        parameters: trainable values on its path.
+        added_parameters: those that no task added earlier uses.
+        activated: parameters / all parameters of the network, 0..1.
+        flops: 2 x multiply-accumulates of one forward pass at batch 1, on the dense extracted path.
+        size_bytes: bytes of the path's tensors, statistics included.
+    """
+
+    parameters: int
+    added_parameters: int
+    activated: float
+    flops: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing tasks does.
+
+    Args:
+        removed: the tasks that go.
+        freed: components deleted because only these tasks used them.
+        reset: capacity put back to its initial values because nobody uses it any more.
+        residue: kept components that the removed tasks' data helped to shape.
+    """
+
+    removed: tuple[str, ...]
+    freed: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    residue: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Who uses what.
+
+    Args:
+        users: component -> tasks whose path holds it.
+        profile: number of components used by k tasks, k = 0..number of tasks (own components left out).
+    """
+
+    users: dict[str, tuple[str, ...]]
+    profile: list[int] = field(default_factory=list)
+
+
+def parameter_counts(network: Network) -> dict[str, int]:
+    """Component -> trainable values in it (BatchNorm statistics are state, not parameters)."""
+    sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
+    return {
+        name: sum(sizes.get(key, 0) for key in part.tensors.values()) for name, part in network.components().items()
+    }
+
+
+def total_parameters(network: Network) -> int:
+    """Trainable values of the whole network, auxiliary state left out."""
+    return sum(parameter_counts(network).values())
+
+
+def byte_counts(network: Network) -> dict[str, int]:
+    """Component -> bytes of its tensors."""
+    sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in network.state_dict().items()}
+    return {name: sum(sizes[key] for key in part.tensors.values()) for name, part in network.components().items()}
+
+
+def users_of(paths: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+    """Component -> tasks that use it, in the order of `paths`."""
+    users: dict[str, list[str]] = {}
+    for task, path in paths.items():
+        for name in path.components:
+            users.setdefault(name, []).append(task)
+    return {name: tuple(tasks) for name, tasks in users.items()}
+
+
+def sharing(components: Mapping[str, Component], paths: Mapping[str, Path]) -> Sharing:
+    """Who uses what, and the histogram over components that could be shared (every kind but `own`)."""
+    used = users_of(paths)
+    users = {name: used.get(name, ()) for name in components}
+    profile = [0] * (len(paths) + 1)
+    for name, part in components.items():
+        if part.kind != "own":
+            profile[len(users[name])] += 1
+    return Sharing(users, profile)
+
+
+def affected_by(paths: Mapping[str, Path], changed: Collection[str]) -> tuple[str, ...]:
+    """Tasks whose outputs a change of the named components can touch."""
+    return tuple(task for task, path in paths.items() if not set(changed).isdisjoint(path.components))
+
+
+def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component]) -> dict[str, tuple[str, ...]]:
+    """Task -> other tasks that use a component which is the task's own.
+
+    Those are the tasks that break when this one is removed (a network that reads another task's weights); sharing
+    pool modules is no dependency, because they stay.
+    """
+    users = users_of(paths)
+    first_user = {name: tasks[0] for name, tasks in users.items()}
+    out: dict[str, tuple[str, ...]] = {}
+    for task in paths:
+        own = [n for n, t in first_user.items() if t == task and n in components and components[n].kind == "own"]
+        out[task] = tuple(dict.fromkeys(other for name in own for other in users[name] if other != task))
+    return out
+
+
+def tasks_to_remove(network: Network, task: str, cascade: bool) -> tuple[str, ...]:
+    """The task and, with `cascade`, every task that depends on it, in the order they were added.
+
+    Raises:
+        InvalidInput: others depend on the task and `cascade` is False; names them.
+    """
+    network.task_named(task)
+    depends = dependencies(network.paths(), network.components())
+    going, queue = {task}, [task]
+    while queue:
+        for other in depends[queue.pop()]:
+            if other not in going:
+                going.add(other)
+                queue.append(other)
+    if len(going) > 1 and not cascade:
+        others = sorted(going - {task})
+        raise InvalidInput(f"task {task!r} cannot be removed: {others} build on it; remove them first or ask to cascade")
+    return tuple(name for name in network.tasks if name in going)
+
+
+def cost(network: Network, task: str) -> Cost:
+    """What one task costs; builds the fused path once to count its operations."""
+    path, counts = network.path(task), parameter_counts(network)
+    earlier: set[str] = set()
+    for other in network.tasks:
+        if other == task:
+            break
+        earlier |= set(network.path(other).components)
+    bytes_of = byte_counts(network)
+    total = sum(counts.values())
+    used = sum(counts[name] for name in path.components)
+    return Cost(
+        parameters=used,
+        added_parameters=sum(counts[name] for name in path.components if name not in earlier),
+        activated=used / total if total else 0.0,
+        flops=flops(network.extract(task, fused=True), network.task_named(task)),
+        size_bytes=sum(bytes_of[name] for name in path.components),
+    )
+
+
+def flops(module: nn.Module, task: Task) -> int:
+    """2 x multiply-accumulates of one forward pass on one example, by torch's counter, on the meta device."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dtype = torch.int64 if task.inputs.kind == "tokens" else torch.float32
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.to("meta")(torch.zeros(1, *task.inputs.shape, dtype=dtype, device="meta"))
+    return int(counter.get_total_flops())
+
+
+def check_partition(network: Network) -> list[str]:
+    """Sentences about state entries that no component or more than one component holds; empty when all is well."""
+    held: dict[str, list[str]] = {}
+    for name, part in network.components().items():
+        for key in (*part.tensors.values(), *part.auxiliary.values()):
+            held.setdefault(key, []).append(name)
+    keys = set(network.state_dict())
+    problems = [f"state entry {key!r} belongs to no component" for key in sorted(keys - held.keys())]
+    problems += [f"component(s) {held[key]} name {key!r}, which is no state entry" for key in sorted(held.keys() - keys)]
+    problems += [f"state entry {key!r} belongs to {names}" for key, names in sorted(held.items()) if len(names) > 1]
+    return problems
+
+
+def trained_on(paths: Iterable[Path]) -> frozenset[str]:
+    """Every component on any of the paths."""
+    return frozenset(name for path in paths for name in path.components)

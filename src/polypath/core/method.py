@@ -1,0 +1,60 @@
+"""A method: how paths are found and trained, and what it promises about the tasks that are not being trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from polypath.core.config import Config
+from polypath.core.examples import TaskData
+from polypath.core.network import Network
+from polypath.core.run import Run
+from polypath.core.task import Task
+
+Isolation = Literal["exact", "joint", "drifts"]
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of learning; a finished stage is a saved system.
+
+    Args:
+        tasks: names of the tasks whose data is needed; known tasks named here are trained again.
+    """
+
+    tasks: tuple[str, ...]
+
+
+class Method(ABC, Generic[C]):
+    """A frozen configuration and one loop.
+
+    `exact`: tasks outside a stage stay bit-identical. `joint`: learning a new task trains known ones again, with
+    their data. `drifts`: known tasks may change although their data is not used; the change is measured.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[Config]]
+    network_class: ClassVar[type[Network]]
+
+    def __init__(self, config: C | None = None, **values: Any) -> None:
+        self.config: C = config if config is not None else self.config_class.of(values, "method")  # type: ignore[assignment]
+
+    @property
+    @abstractmethod
+    def isolation(self) -> Isolation:
+        """What this instance promises about tasks outside the stage."""
+
+    @abstractmethod
+    def build(self, tasks: Sequence[Task], run: Run) -> Network:
+        """An empty network able to take these tasks; does not add them."""
+
+    @abstractmethod
+    def stages(self, new: Sequence[str], known: Sequence[str]) -> list[Stage]:
+        """How the new tasks are learned given the known ones. Joint: one stage of all. Sequential: one each."""
+
+    @abstractmethod
+    def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
+        """One stage. `data` is that of the stage's tasks, which are already in the network."""

@@ -1,0 +1,217 @@
+"""A network whose state is partitioned into components and whose tasks are paths through them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from polypath.core.component import Component, Path, digest
+from polypath.core.errors import UnknownName
+from polypath.core.task import Task
+
+
+class Network(nn.Module, ABC):
+    """State = tensors + one JSON `plan()`.
+
+    A network writes the abstract methods; walking, freezing, extracting and hashing are written here, once. State
+    keys use ids, never task names. The same class with the same plan always has the same components.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen: set[str] = set()
+
+    # ---- what each network writes -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def plan(self) -> dict[str, Any]:
+        """JSON that together with the tensors is the whole network: configuration, tasks, paths, counters."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
+        """The network of a plan on the meta device, without values; `assign` gives them.
+
+        Args:
+            plan: what `plan()` returned.
+            keep: build only these components (an extracted path); None builds all.
+        """
+
+    @property
+    @abstractmethod
+    def tasks(self) -> dict[str, Task]:
+        """Task name -> task, in the order they were added."""
+
+    @abstractmethod
+    def add_task(self, task: Task) -> None:
+        """Give the task a path and the components that are its own."""
+
+    @abstractmethod
+    def components(self) -> dict[str, Component]:
+        """All components by name; together they hold every state entry exactly once."""
+
+    @abstractmethod
+    def path(self, task: str, exit: str | None = None) -> Path:
+        """The path of a task, to its last exit unless another is named."""
+
+    @abstractmethod
+    def start(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the first step receives, from encoded inputs (n, ...)."""
+
+    @abstractmethod
+    def step(self, value: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """One step: the components `names`, used together, applied to the value of the step before."""
+
+    @abstractmethod
+    def release(self, task: str) -> tuple[list[str], list[str]]:
+        """Forget a task: (names of components deleted, names of components reset to their initial values)."""
+
+    @abstractmethod
+    def fuse(self, path: Path) -> nn.Module:
+        """An ordinary module that computes the path in eval mode within 1e-5 of `walk`, as fast as it can.
+
+        Its parameters are new tensors: training it does not change the network.
+        """
+
+    # ---- what is written once ---------------------------------------------------------------------------------
+
+    def walk(self, inputs: torch.Tensor, path: Path) -> torch.Tensor:
+        """Outputs (n, outputs) of any path, also of one that is no task's."""
+        value = self.start(inputs)
+        for names in path.steps:
+            value = self.step(value, names)
+        return value
+
+    def forward(self, inputs: torch.Tensor, task: str) -> torch.Tensor:
+        """Outputs (n, outputs) of one task for encoded inputs (n, ...)."""
+        return self.walk(inputs, self.path(task))
+
+    def forward_many(self, inputs: torch.Tensor, tasks: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Outputs of several tasks on the same inputs; steps of equal prefixes run once."""
+        paths = {task: self.path(task) for task in tasks}
+        done: dict[tuple[tuple[str, ...], ...], torch.Tensor] = {(): self.start(inputs)}
+        for path in paths.values():
+            for depth in range(1, len(path.steps) + 1):
+                prefix = path.steps[:depth]
+                if prefix not in done:
+                    done[prefix] = self.step(done[prefix[:-1]], prefix[-1])
+        return {task: done[path.steps] for task, path in paths.items()}
+
+    def task_named(self, name: str) -> Task:
+        """The task called `name`; UnknownName offers the nearest."""
+        known = self.tasks
+        if name not in known:
+            raise UnknownName("task", name, known)
+        return known[name]
+
+    def paths(self) -> dict[str, Path]:
+        """Task name -> path to its last exit."""
+        return {name: self.path(name) for name in self.tasks}
+
+    def tensors(self, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
+        """Component -> {local name: tensor}; the live tensors, not copies."""
+        state = self.state_dict(keep_vars=True)
+        parts = self.components()
+        return {name: {local: state[key] for local, key in parts[name].tensors.items()} for name in names}
+
+    def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Component -> sha256 of its contents; all components unless named."""
+        wanted = self.components() if names is None else names
+        return {name: digest(values) for name, values in self.tensors(wanted).items()}
+
+    def assign(self, values: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Take the given tensors as the state of the named components, without copying them.
+
+        Raises:
+            KeyError: a component or local name the network does not have.
+        """
+        parts = self.components()
+        state = {parts[name].tensors[local]: tensor for name, held in values.items() for local, tensor in held.items()}
+        # A copy-less load keeps the layout of the given tensors and makes Parameters of them where they replace one.
+        self.load_state_dict(state, strict=False, assign=True)
+
+    def trainable(self, names: Iterable[str]) -> list[nn.Parameter]:
+        """Parameters of the named components that are not frozen: the only source of an optimizer's parameters.
+
+        An optimizer that holds nothing else cannot move anything else, whatever its momentum or weight decay.
+        """
+        parameters = dict(self.named_parameters())
+        parts = self.components()
+        keys = dict.fromkeys(key for name in names if name not in self._frozen for key in parts[name].tensors.values())
+        return [parameters[key] for key in keys if key in parameters]
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Hold the named components still: no gradients, and eval mode inside `train()` (BatchNorm statistics)."""
+        self._frozen |= set(names)
+        self._apply_frozen()
+
+    def thaw(self) -> None:
+        """Let everything learn again."""
+        held, self._frozen = self._frozen, set()
+        parameters = dict(self.named_parameters())
+        parts = self.components()
+        for name in held & parts.keys():
+            for key in parts[name].tensors.values():
+                if key in parameters:
+                    parameters[key].requires_grad_(True)
+        self.train(self.training)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the components that are held still."""
+        return frozenset(self._frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; frozen components stay in evaluation."""
+        super().train(mode)
+        if mode and self._frozen:
+            self._apply_frozen()
+        return self
+
+    def _apply_frozen(self) -> None:
+        parts = self.components()
+        modules = dict(self.named_modules())
+        parameters = dict(self.named_parameters())
+        for name in self._frozen & parts.keys():
+            for key in parts[name].tensors.values():
+                if key in parameters:
+                    parameters[key].requires_grad_(False)
+                modules[key.rpartition(".")[0]].training = False
+
+    def extract(self, task: str, *, fused: bool = True, exit: str | None = None) -> nn.Module:
+        """The task's path alone as an ordinary module in eval mode: encoded inputs in, outputs out.
+
+        Args:
+            task: which task.
+            fused: merge what can be merged (BatchNorm into convolutions, sums into wide layers): same outputs within
+                1e-5 relative in float32. False: the same operations on copies of the path's tensors, bit-identical.
+            exit: which exit, for tasks that have several.
+        """
+        path = self.path(task, exit)
+        if fused:
+            with torch.no_grad():
+                return self.fuse(path).eval()
+        return Extracted(self, path).eval()
+
+
+class Extracted(nn.Module):
+    """One path, unfused: only its own components, copied; forward is bit-identical to the network's."""
+
+    def __init__(self, network: Network, path: Path) -> None:
+        super().__init__()
+        names = path.components
+        part = type(network).restore(network.plan(), keep=set(names))
+        copies = {
+            name: {local: tensor.detach().clone() for local, tensor in held.items()}
+            for name, held in network.tensors(names).items()
+        }
+        part.assign(copies)
+        self.network, self.path = part, path
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs (n, outputs) for encoded inputs (n, ...)."""
+        return self.network.walk(inputs, self.path)

@@ -1,0 +1,91 @@
+"""What a method receives from the engine: devices, random streams, batches, epochs, scores, records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from polypath.core.examples import Batch, TaskData
+from polypath.core.network import Network
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+
+class Run(Protocol):
+    """The engine as a method sees it. The method keeps its loop; the run keeps everything around it."""
+
+    seed: int
+    device: torch.device
+    precision: str
+    threads: int
+
+    def rng(self, *key: object) -> torch.Generator:
+        """A fresh CPU generator for the stream `key`; the same key gives the same numbers, in any order of asking."""
+        ...
+
+    def seeded(self, *key: object) -> AbstractContextManager[None]:
+        """Seed the global generator inside the block, for code that can only draw from it."""
+        ...
+
+    def place(self, network: Network) -> None:
+        """Move the network to the device and into the memory layout that is fastest there."""
+        ...
+
+    def batches(
+        self, data: TaskData, size: int, *key: object, equal_to: int | None = None, augment: bool = True
+    ) -> Iterator[Batch]:
+        """Training batches of one epoch: every example once in an order drawn from the stream `key`.
+
+        Args:
+            data: the task and its examples; augmented as `data.augment` says, encoded, on the device.
+            size: examples a batch; the last one may be shorter.
+            key: names the random stream; include the epoch.
+            equal_to: oversample to this many examples (full passes and a random remainder).
+            augment: False leaves the augmentation out.
+        """
+        ...
+
+    def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
+        """Epoch numbers 0..count-1; restores `state` on entry and checkpoints it after every epoch.
+
+        Args:
+            count: epochs of this stage in all.
+            steps: optimizer steps an epoch, for the progress display.
+            state: everything the loop changes: networks, optimizers, dicts of them.
+        """
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where the run uses it."""
+        ...
+
+    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Zero the optimizer's gradients, backpropagate, average over processes, step."""
+        ...
+
+    def score(self, network: Network, data: TaskData, exit: str | None = None) -> dict[str, float]:
+        """Metrics on validation examples: the only ones that may select anything."""
+        ...
+
+    def record_test(self, network: Network, data: Sequence[TaskData]) -> None:
+        """Measure on the sealed test split and write the values down; they never come back to the method."""
+        ...
+
+    def map(self, function: Callable[[Any, Job], Answer], jobs: Iterable[Job], shared: Any = None) -> list[Answer]:
+        """`function(shared, job)` for every job, in order; `shared` is shipped once to remote workers."""
+        ...
+
+    def log(self, **values: Any) -> None:
+        """Append a line to metrics.jsonl and show it in the progress display."""
+        ...
+
+
+def place_like(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """The tensor on the device of the module's first parameter."""
+    first = next(module.parameters(), None)
+    return tensor if first is None else tensor.to(first.device)
