@@ -1,0 +1,153 @@
+"""From row numbers to batches on the device: index streams, and everything between `take` and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from polypath.core.errors import InvalidInput
+from polypath.core.examples import Batch, Examples, TaskData
+from polypath.core.preprocess import ImagePreprocess
+from polypath.core.task import Regression
+from polypath.data.augment import augment as augmented
+
+
+def epoch_indices(n: int, size: int, generator: torch.Generator, drop_last: bool = False) -> list[torch.Tensor]:
+    """Every one of `n` rows once, in a random order, in mini-batches of `size`; the last one may be short.
+
+    Args:
+        n: number of examples.
+        size: of a mini-batch.
+        generator: on the CPU.
+        drop_last: leave an incomplete last mini-batch out.
+    """
+    return chunks(torch.randperm(n, generator=generator), size, drop_last)
+
+
+def chunks(rows: torch.Tensor, size: int, drop_last: bool = False) -> list[torch.Tensor]:
+    """`rows` cut into mini-batches of `size`."""
+    if size <= 0:
+        raise InvalidInput(f"batch size: a number above 0 is required, received {size}")
+    cut = list(rows.split(size))
+    return cut[:-1] if drop_last and cut and len(cut[-1]) < size else cut
+
+
+def oversampled(n: int, target: int, generator: torch.Generator) -> torch.Tensor:
+    """`target` row numbers below `n` in random order: as many full passes as fit, and a random remainder.
+
+    Brings a small task to the size of the largest one (PaRT, algorithm 1 line 2); every row occurs floor(target / n)
+    times or once more. Draw again for every epoch.
+
+    Args:
+        n: number of examples.
+        target: how many are wanted, at least n.
+        generator: on the CPU.
+    """
+    if n <= 0 or target < n:
+        raise InvalidInput(f"oversampling: at least {max(n, 1)} examples must be wanted of {n}, received {target}")
+    passes, rest = divmod(target, n)
+    rows = torch.arange(n).repeat(passes)
+    rows = torch.cat([rows, torch.randperm(n, generator=generator)[:rest]])
+    return rows[torch.randperm(target, generator=generator)]
+
+
+def load(
+    data: TaskData,
+    rows: torch.Tensor | slice,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+    augment: bool = True,
+    examples: Examples | None = None,
+) -> Batch:
+    """One batch, ready for the network.
+
+    Args:
+        data: the task.
+        rows: row numbers among the examples.
+        device: where the batch is wanted.
+        generator: for augmentation; required where the task augments and `augment` is set.
+        augment: whether the task's augmentation is applied.
+        examples: where the rows lie; None: the training examples.
+    """
+    examples = data.train if examples is None else examples
+    return finish(data, examples.inputs(rows), examples.targets[rows], device, generator, augment)
+
+
+def finish(
+    data: TaskData,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+    augment: bool = True,
+) -> Batch:
+    """Move decoded inputs to the device (still compact), augment and encode them there; scale regression targets."""
+    inputs = inputs.to(device, non_blocking=True)
+    preprocess = data.task.preprocess
+    if augment and data.augment:
+        if generator is None:
+            raise InvalidInput(f"task {data.name!r} augments its training images: a generator is required")
+        colour = preprocess.mean if isinstance(preprocess, ImagePreprocess) else None
+        inputs = augmented(inputs, data.augment, generator, colour)
+    return Batch(preprocess.encode(inputs), scaled(data, targets.to(device, non_blocking=True)))
+
+
+def scaled(data: TaskData, targets: torch.Tensor) -> torch.Tensor:
+    """Targets as the loss wants them: regression targets as (t - mean) / std, others unchanged."""
+    target = data.task.target
+    if not isinstance(target, Regression) or not target.mean:
+        return targets
+    mean = torch.tensor(target.mean, device=targets.device)
+    std = torch.tensor(target.std, device=targets.device)
+    return (targets.float().reshape(len(targets), -1) - mean) / std
+
+
+def stream(
+    data: TaskData,
+    batches: Iterable[torch.Tensor],
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+    augment: bool = True,
+    examples: Examples | None = None,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Batches of the given rows, in order, decoded ahead by worker processes.
+
+    Args:
+        data: the task.
+        batches: row numbers of every batch.
+        device, generator, augment, examples: as in `load`.
+        workers: processes that decode; 0 decodes in this one. Results do not depend on it.
+    """
+    examples = data.train if examples is None else examples
+    if workers == 0:
+        for rows in batches:
+            yield load(data, rows, device, generator, augment, examples)
+        return
+    from torch.utils.data import DataLoader
+
+    wanted = list(batches)
+    # The loader's own generator: it would otherwise draw a seed from the global one.
+    loader = DataLoader(
+        _Rows(examples, wanted),
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),
+        pin_memory=torch.device(device).type == "cuda",
+    )
+    for rows, inputs in zip(wanted, loader, strict=True):
+        yield finish(data, inputs, examples.targets[rows], device, generator, augment)
+
+
+class _Rows(torch.utils.data.Dataset[torch.Tensor]):
+    """Decoded inputs of whole batches, so that a worker makes one batch at a time."""
+
+    def __init__(self, examples: Examples, batches: Sequence[torch.Tensor]) -> None:
+        self.examples, self.batches = examples, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        return self.examples.inputs(self.batches[position])

@@ -1,0 +1,115 @@
+"""Settings that every suite shares: which rows, how images are brought to one shape, what happens in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, field_validator, model_validator
+
+from polypath.core.config import Config
+from polypath.core.examples import Augment, HorizontalFlip, PadCrop, Perspective
+from polypath.data.images import Fit, Shape
+
+# PaRT's training pipeline (paper appendix B): perspective p .75 scale .2, flip, crop of the image padded by 4.
+PART = (Perspective(p=0.75, scale=0.2), HorizontalFlip(p=0.5), PadCrop(padding=4))
+_OPS: TypeAdapter[tuple[Augment, ...]] = TypeAdapter(tuple[Augment, ...])
+
+
+class Constants(Config):
+    """Mean and standard deviation, one number a channel, in units of [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class DataOptions(Config):
+    """How one data set becomes examples.
+
+    Args:
+        dataset: anything `open_source` takes as text.
+        seed: of shuffles, partitions and carve-outs.
+        inputs: input column(s), for csv and parquet.
+        train, test: split expressions; where the set has no stored test split the defaults are train[:80%] and
+            train[80%:]; test may be None only there, where train is given.
+        validation: share of the training examples (0..1) carved out with a seed, a split expression, or None where
+            nothing is selected.
+        per_class, test_per_class: at most so many examples a class (validation is carved out of them afterwards).
+        augment: "none", "part" or a list of operations (`polypath.core.examples.Augment` as JSON).
+        normalise: None: the catalogue's constants, else "train"; "train": from this set's training examples; "task":
+            from each task's own; "none": pixels stay in [0, 1]; or the constants.
+        size, fit, shorter_side, channels: of images, see `polypath.data.images.Shape`.
+        words, min_count, length: largest vocabulary, smallest number of occurrences in the training texts, words kept
+            of a text.
+        private_to: access group of all tasks, or task name -> group.
+    """
+
+    dataset: str
+    seed: int = 0
+    inputs: str | tuple[str, ...] | None = None
+    train: str | None = None
+    test: str | None = None
+    validation: float | str | None = None
+    per_class: int | None = Field(None, gt=0)
+    test_per_class: int | None = Field(None, gt=0)
+    augment: Literal["none", "part"] | tuple[Augment, ...] = "none"
+    normalise: Literal["train", "task", "none"] | Constants | None = None
+    size: int | tuple[int, int] | None = None
+    fit: Fit | None = None
+    shorter_side: int | None = None
+    channels: Literal[1, 3] | None = None
+    words: int = Field(10_000, gt=0)
+    min_count: int = Field(1, gt=0)
+    length: int = Field(128, gt=0)
+    private_to: str | dict[str, str] | None = None
+
+    @field_validator("validation")
+    @classmethod
+    def _share(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError("a share between 0 and 1 (both excluded), a split expression or None is required")
+        return value
+
+    @model_validator(mode="after")
+    def _shape_is_possible(self) -> DataOptions:
+        if self.shorter_side is not None and self.fit != "crop":
+            raise ValueError("shorter_side needs fit='crop'")
+        if self.fit is not None and self.size is None and self.fit != "exact":
+            raise ValueError(f"fit={self.fit!r} needs size=...")
+        return self
+
+    @property
+    def shape(self) -> Shape:
+        """What images are brought to."""
+        return Shape(size=self.size, fit=self.fit, shorter_side=self.shorter_side, channels=self.channels)
+
+    @property
+    def operations(self) -> tuple[Augment, ...]:
+        """Augmentation as operations."""
+        return augmentation(self.augment)
+
+    def group(self, task: str) -> str | None:
+        """Access group of a task."""
+        return self.private_to.get(task) if isinstance(self.private_to, dict) else self.private_to
+
+
+def augmentation(given: str | Sequence[Any]) -> tuple[Augment, ...]:
+    """Operations from "none", "part" or a list of them."""
+    if isinstance(given, str):
+        return PART if given == "part" else ()
+    return _OPS.validate_python(tuple(given))
+
+
+def expressions(options: DataOptions, stored: Mapping[str, range]) -> dict[str, str]:
+    """Split expression of each purpose (train, and test and val where there are any)."""
+    train, test = options.train, options.test
+    if test is None and "test" in stored:
+        test = "test"
+    elif test is None and train is None:
+        train, test = "train[:80%]", "train[80%:]"
+    found = {"train": train or "train"}
+    if isinstance(options.validation, str):
+        found["val"] = options.validation
+    if test is not None:
+        found["test"] = test
+    return found
