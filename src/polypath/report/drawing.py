@@ -82,7 +82,7 @@ def canvas(width: float, height: float) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height))
+    return Figure(figsize=(width, height), dpi=72)
 
 
 def inline(figure: Figure, name: str, title: str) -> str:
@@ -93,8 +93,11 @@ def inline(figure: Figure, name: str, title: str) -> str:
         name: prefix of every id in it, unique on the page (letters, digits, hyphens).
         title: the text alternative; a screen reader reads it in place of the picture.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    # Not savefig: it draws everything twice where a layout is computed.
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
     head, body = text.split(">", 1)

@@ -51,7 +51,7 @@ def accuracy_figure(results: Sequence[Result], metric: str, name: str = "accurac
     chance = chance_levels(results, metric)
     step = 0.8 / len(variants)
     with drawing():
-        figure = canvas(8, 0.9 + len(tasks) * max(0.34, 0.14 * len(variants)))
+        figure = canvas(6, 0.9 + len(tasks) * max(0.34, 0.14 * len(variants)))
         axes = figure.add_subplot()
         for place, variant in enumerate(variants):
             for row, task in enumerate(tasks):
@@ -74,7 +74,7 @@ def accuracy_figure(results: Sequence[Result], metric: str, name: str = "accurac
         axes.set_xlabel(f"test {metric}" + (" (lower is better)" if lower_is_better(metric) else ""))
         if bounded(metric):
             axes.set_xlim(0, 1)
-        figure.legend(loc="outside upper left", ncols=min(len(variants) + 1, 5))
+        figure.legend(loc="outside upper left", ncols=min(len(variants) + 1, 4))
         return inline(
             figure, name, f"Test {metric} of {len(tasks)} tasks for {', '.join(variants)}; values in the table above."
         )
@@ -192,7 +192,7 @@ def cost_figure(tasks: Mapping[str, Mapping[str, Any]], name: str = "costs") -> 
     )
     rows = range(len(known))
     with drawing():
-        figure = canvas(8, 1.1 + 0.28 * len(known))
+        figure = canvas(6, 1.1 + 0.26 * len(known))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         left.barh(rows, added, height=0.62, color=SERIES[0], label="added by this task")
         reused = [max(0.0, whole - new) for whole, new in zip(total, added, strict=True)]
@@ -223,7 +223,7 @@ def sharing_figure(results: Sequence[Result], name: str = "sharing") -> str | No
     spreads = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in observed]
     means = [statistics.fmean(column) for column in observed]
     with drawing():
-        figure = canvas(8, 3.1)
+        figure = canvas(6, 2.8)
         axes = figure.add_subplot()
         axes.bar(range(len(means)), means, width=0.7, color=SERIES[0], alpha=0.75, label="observed")
         if any(spreads):
