@@ -68,19 +68,27 @@ def _unit(batch: torch.Tensor) -> torch.Tensor:
 
 def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generator) -> torch.Tensor:
     count, _, height, width = batch.shape
-    first = ops[0] if isinstance(ops[0], Perspective) else None
-    corners = None if first is None else draw_perspective(first, count, height, width, generator)
-    moves = [_draw_move(op, count, generator) for op in ops if isinstance(op, (HorizontalFlip, PadCrop))]
-    rows, columns, inside = _origins(moves, count, height, width, generator.device)
-    moved = _moved(batch, rows, columns, inside) if moves else _unit(batch).clone()
-    if corners is None:
-        return moved
-    chosen, ends = corners
+    device = batch.device
+    moves: list[Move] = []
+    chosen, ends = torch.arange(0), torch.empty(0)
+    for op in ops:
+        if isinstance(op, Perspective):
+            chosen, ends = draw_perspective(op, count, height, width, generator)
+        elif isinstance(op, (HorizontalFlip, PadCrop)):
+            moves.append(_draw_move(op, count, generator))
+    rows, columns, weight = _origins(moves, count, height, width, generator.device)
+    out = torch.empty(batch.shape, device=device)
     if len(chosen):
-        inside = None if inside is None else (inside[0][chosen], inside[1][chosen])
-        to = chosen.to(batch.device)
-        moved[to] = _warped(batch[to], homographies(ends, height, width), rows[chosen], columns[chosen], inside)
-    return moved
+        to = chosen.to(device)
+        places = homographies(ends, height, width), rows[chosen], columns[chosen]
+        out[to] = _warped(batch[to], *(place.to(device) for place in places))
+    if len(chosen) < count:
+        rest = torch.ones(count, dtype=torch.bool, device=generator.device).index_fill_(0, chosen.to(generator.device), 0)
+        at = rest.nonzero().flatten()
+        to = at.to(device)
+        out[to] = _moved(batch[to], rows[at].to(device), columns[at].to(device)).float()
+    scale = 255.0 if batch.dtype == torch.uint8 else 1.0
+    return out.div_(scale) if weight is None else out.mul_(weight.to(device).div_(scale))
 
 
 def draw_perspective(
@@ -112,13 +120,14 @@ def homographies(ends: torch.Tensor, height: int, width: int) -> torch.Tensor:
         ends: (n, 4, 2) where the corners go, in the order of `draw_perspective`.
         height, width: of the image, pixels.
     """
-    x, y = ends[..., 0], ends[..., 1]
-    starts = ends.new_tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]).expand_as(ends)
-    u, v = starts[..., 0], starts[..., 1]
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    upper = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1)
-    lower = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)
-    return torch.linalg.solve(torch.cat([upper, lower], dim=1), torch.cat([u, v], dim=1))
+    start = ends.new_tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
+    system = ends.new_zeros(len(ends), 8, 8)
+    for axis in (0, 1):  # four equations for u, four for v
+        part = system[:, 4 * axis : 4 * axis + 4]
+        part[:, :, 3 * axis : 3 * axis + 2] = ends
+        part[:, :, 3 * axis + 2] = 1
+        part[:, :, 6:] = -start[:, axis, None] * ends
+    return torch.linalg.solve(system, start.T.reshape(8).expand(len(ends), 8))
 
 
 def _draw_move(op: HorizontalFlip | PadCrop, count: int, generator: torch.Generator) -> Move:
@@ -130,10 +139,10 @@ def _draw_move(op: HorizontalFlip | PadCrop, count: int, generator: torch.Genera
 
 def _origins(
     moves: list[Move], count: int, height: int, width: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-    """Where each row and column of the result comes from: (B, H), (B, W), and masks of the same shapes.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Where each row and column of the result comes from, (B, H) and (B, W), and which pixels there are.
 
-    The masks are False where a crop looked beyond the border at any stage, None where nothing can.
+    The third is (B, 1, H, W), 1.0 or, where a crop looked beyond the border at any stage, 0.0; None where none can.
     """
     rows = torch.arange(height, device=device).expand(count, height)
     columns = torch.arange(width, device=device).expand(count, width)
@@ -146,48 +155,36 @@ def _origins(
         columns = columns + (drawn[1, :, None] - op.padding)
         fits = ((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
         inside = fits if inside is None else (inside[0] & fits[0], inside[1] & fits[1])
-    return rows, columns, inside
-
-
-def _moved(
-    batch: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, inside: tuple[torch.Tensor, torch.Tensor] | None
-) -> torch.Tensor:
-    count, channels, height, width = batch.shape
-    if inside is not None:
-        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    flat = (rows[:, :, None] * width + columns[:, None, :]).reshape(count, 1, -1).to(batch.device)
-    pixels = batch.reshape(count, channels, -1).gather(2, flat.expand(-1, channels, -1)).reshape(batch.shape)
-    moved = pixels.float()
-    scale = 255.0 if batch.dtype == torch.uint8 else 1.0
     if inside is None:
-        return moved.div_(scale)
-    mask = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(batch.device)
-    return moved.div_(scale).mul_(mask)
+        return rows, columns, None
+    weight = inside[0][:, None, :, None].float() * inside[1][:, None, None, :]
+    return rows.clamp(0, height - 1), columns.clamp(0, width - 1), weight
+
+
+def _moved(batch: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The pixels at the given rows and columns of each image, exactly."""
+    count, channels, _, width = batch.shape
+    flat = (rows[:, :, None] * width + columns[:, None, :]).reshape(count, 1, -1)
+    return batch.reshape(count, channels, -1).gather(2, flat.expand(-1, channels, -1)).reshape(batch.shape)
 
 
 def _warped(
-    batch: torch.Tensor,
-    coefficients: torch.Tensor,
-    rows: torch.Tensor,
-    columns: torch.Tensor,
-    inside: tuple[torch.Tensor, torch.Tensor] | None,
+    batch: torch.Tensor, coefficients: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> torch.Tensor:
-    """Bilinear samples at the homographies of the given rows and columns; black outside.
+    """Bilinear samples at the homographies of the given rows and columns, float in the batch's units; black outside.
 
     Pixel centres lie at +0.5 when they are mapped although the corners are pixel numbers: torchvision does the same.
     """
     height, width = batch.shape[-2:]
-    a, b, c, d, e, f, g, h = coefficients.float()[:, :, None, None].unbind(1)
-    x, y = columns[:, None, :] + 0.5, rows[:, :, None] + 0.5
-    below = g * x + h * y + 1
-    u = (a * x + b * y + c) / below * (2 / width) - 1
-    v = (d * x + e * y + f) / below * (2 / height) - 1
-    grid = torch.stack([u, v], dim=-1)
-    if inside is not None:  # beyond the canvas of the warped image: any place far outside, which is black
-        grid = torch.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], grid, 3.0)
-    return functional.grid_sample(
-        _unit(batch), grid.to(batch.device), mode="bilinear", padding_mode="zeros", align_corners=False
-    )
+    full = functional.pad(coefficients, (0, 1), value=1.0).reshape(-1, 3, 3)
+    below = full[:, 2]
+    # u and v in grid_sample's units, -1..1: 2 u / width - 1, folded into the coefficients
+    matrix = torch.stack([full[:, 0] * (2 / width) - below, full[:, 1] * (2 / height) - below, below], dim=1).float()
+    along = matrix[:, :, 0, None] * (columns[:, None] + 0.5)
+    down = matrix[:, :, 1, None] * (rows[:, None] + 0.5) + matrix[:, :, 2, None]
+    points = along[:, :, None, :] + down[:, :, :, None]
+    grid = (points[:, :2] / points[:, 2:]).permute(0, 2, 3, 1)
+    return functional.grid_sample(batch.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _resized_crop(batch: torch.Tensor, op: ResizedCrop, generator: torch.Generator) -> torch.Tensor:
