@@ -73,16 +73,23 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float, margins: tuple[float, float, float, float] | None = None) -> Figure:
     """An empty figure without pyplot and its global state.
 
     Args:
         width: inches; one inch is 72 units of the SVG.
         height: inches.
+        margins: left, right, bottom, top in inches around the axes; None computes them from the labels, which
+            takes about as long as drawing does.
     """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=72)
+    if margins is None:
+        return Figure(figsize=(width, height), dpi=72)
+    figure = Figure(figsize=(width, height), dpi=72, layout="none")
+    left, right, bottom, top = margins
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+    return figure
 
 
 def inline(figure: Figure, name: str, title: str) -> str:

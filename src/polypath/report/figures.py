@@ -130,7 +130,7 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
             series = _curves(results, task, metric, offsets)
             if not series:
                 continue
-            figure = canvas(3.4, 2.4)
+            figure = canvas(3.4, 2.4, margins=(0.42, 0.12, 0.5, 0.3) if bounded(metric) else None)
             axes = figure.add_subplot()
             for (variant, split), points in series.items():
                 _curve(axes, points, split, SERIES[variants.index(variant) % len(SERIES)])

@@ -161,7 +161,7 @@ def cka_line_figure(setups: Sequence[Mapping[str, Any]], name: str = "cka-lines"
         axes.set_ylabel("CKA")
         axes.set_ylim(top=1.03)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        figure.legend(loc="outside right upper", title="shared modules at")
+        figure.legend(loc="outside right upper", title="setup")
         return inline(figure, name, f"CKA by layer for {len(drawn)} setups: {', '.join(s['setup'] for s in drawn)}.")
 
 
@@ -181,8 +181,8 @@ def cka_heat_figure(setup: Mapping[str, Any], name: str) -> str | None:
     columns = min(count, 5)
     down = -(-count // columns)
     with drawing():
-        figure = canvas(0.7 + 1.75 * columns, 0.4 + 1.9 * down)
-        grid = figure.subplots(down, columns, squeeze=False)
+        figure = canvas(0.7 + 1.75 * columns, 0.2 + 1.9 * down, margins=(0.55, 0.1, 0.5, 0.3))
+        grid = figure.subplots(down, columns, squeeze=False, gridspec_kw={"hspace": 0.6, "wspace": 0.22})
         for place, axes in enumerate(grid.flat):
             if place >= count:
                 axes.set_axis_off()

@@ -21,13 +21,13 @@ STYLE = """
 .paths .lane{fill:none;stroke-width:1.4;stroke-opacity:.42;stroke-linecap:round}
 .paths .t,.paths .t>*{transition:opacity .15s,stroke-opacity .15s}
 .paths g.t{cursor:pointer}
-.paths.focus rect.t:not(.on),.paths.focus g.t:not(.on)>:not(text){opacity:.13}
+.paths.focus rect.t:not(.on),.paths.focus g.t:not(.on)>:not(text){opacity:.18}
 .paths.focus g.t:not(.on)>text{opacity:.6}
 .paths.focus .lane.on{stroke-opacity:1;stroke-width:2.4}
 """
 STANDALONE = """
-svg{--ink:#1f2430;--muted:#667085;--cell:#eef1f6;--line:#d5dae3}
-@media (prefers-color-scheme:dark){svg{--ink:#e6e9f0;--muted:#98a2b3;--cell:#232a36;--line:#3a4354}}
+svg{--back:#fff;--ink:#1f2430;--muted:#667085;--cell:#eef1f6;--line:#d5dae3}
+@media (prefers-color-scheme:dark){svg{--back:#12161e;--ink:#e6e9f0;--muted:#98a2b3;--cell:#232a36;--line:#3a4354}}
 """
 
 
@@ -104,7 +104,7 @@ def path_picture_svg(
     lines = [_lane(layout, place, focus) for place in range(len(layout.tasks))]
     cells = [_cell(layout, component, focus) for step in picture.steps for component in step]
     heads = [
-        f'<text class="head" x="{layout.x(s) + CELL / 2:.1f}" y="18" text-anchor="middle">{s + 1}</text>'
+        f'<text class="head" x="{layout.x(s) + CELL / 2:.1f}" y="18" text-anchor="middle">step {s + 1}</text>'
         for s in range(len(picture.steps))
     ]
     size = f'width="{width:.0f}" height="{height:.0f}" ' if standalone else ""
@@ -119,6 +119,8 @@ def path_picture_svg(
             f'role="img" aria-labelledby="{name}-title {name}-desc">',
             f'<title id="{name}-title">{title}</title><desc id="{name}-desc">{description}</desc>',
             f"<style>{STANDALONE if standalone else ''}{STYLE}</style>",
+            # A file of its own may be shown on any page, so it brings its background along.
+            '<rect width="100%" height="100%" rx="10" fill="var(--back)"/>' if standalone else "",
             f'<text class="head" x="{MARGIN:.0f}" y="18">task</text>',
             *heads,
             *lines,
