@@ -21,6 +21,7 @@ def outputs_of(
         module: takes encoded inputs (an extracted path).
         task: whose preprocessing encodes.
         examples: what to answer.
+        device: where the module is.
         size: examples a batch.
     """
     was_training = module.training
