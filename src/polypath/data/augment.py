@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Augment, Cutout, HorizontalFlip, PadCrop, Perspective, ResizedCrop
 
-Move = tuple[HorizontalFlip, torch.Tensor] | tuple[PadCrop, torch.Tensor]
+Move = tuple[HorizontalFlip, np.ndarray] | tuple[PadCrop, np.ndarray]
 
 
 def augment(
@@ -67,52 +68,59 @@ def _unit(batch: torch.Tensor) -> torch.Tensor:
 
 
 def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generator) -> torch.Tensor:
+    """Perspective, flips and crops. What is known of each image is worked out in NumPy: it is little data in many
+    steps, and a step costs a fraction of what it does in torch; pixels are touched by torch, on their device.
+    """
     count, _, height, width = batch.shape
-    device = batch.device
     moves: list[Move] = []
-    chosen, ends = torch.arange(0), torch.empty(0)
+    warped, ends = np.zeros(count, dtype=bool), np.zeros((0, 4, 2))
     for op in ops:
         if isinstance(op, Perspective):
-            chosen, ends = draw_perspective(op, count, height, width, generator)
+            warped, ends = draw_perspective(op, count, height, width, generator)
         elif isinstance(op, (HorizontalFlip, PadCrop)):
             moves.append(_draw_move(op, count, generator))
-    rows, columns, weight = _origins(moves, count, height, width, generator.device)
-    out = torch.empty(batch.shape, device=device)
+    rows, columns, weight = _origins(moves, count, height, width)
+    chosen, rest = np.flatnonzero(warped), np.flatnonzero(~warped)
+
+    def there(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(batch.device)
+
+    out = torch.empty(batch.shape, device=batch.device)
     if len(chosen):
-        to = chosen.to(device)
-        places = homographies(ends, height, width), rows[chosen], columns[chosen]
-        out[to] = _warped(batch[to], *(place.to(device) for place in places))
-    if len(chosen) < count:
-        rest = torch.ones(count, dtype=torch.bool, device=generator.device).index_fill_(0, chosen.to(generator.device), 0)
-        at = rest.nonzero().flatten()
-        to = at.to(device)
-        out[to] = _moved(batch[to], rows[at].to(device), columns[at].to(device)).float()
+        to = there(chosen)
+        matrices = there(_sampling(homographies(ends, height, width), height, width))
+        out.index_copy_(0, to, _warped(batch.index_select(0, to), matrices, there(rows[chosen]), there(columns[chosen])))
+    if len(rest):
+        to = there(rest)
+        flat = rows[rest, :, None] * width + columns[rest, None, :]
+        out.index_copy_(0, to, _moved(batch.index_select(0, to), there(flat)).float())
     scale = 255.0 if batch.dtype == torch.uint8 else 1.0
-    return out.div_(scale) if weight is None else out.mul_(weight.to(device).div_(scale))
+    if weight is None:
+        return out.div_(scale)
+    return out.mul_(there(weight[0] / np.float32(scale))).mul_(there(weight[1]))
 
 
 def draw_perspective(
     op: Perspective, count: int, height: int, width: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Which images are warped, and where their corners go.
 
-    Each corner moves inwards by whole pixels, uniform in 0..floor(scale * side / 2) for each side (as torchvision's
+    Each corner moves inwards by whole pixels, uniform in 0..floor(scale * half a side) for each side (as torchvision's
     RandomPerspective draws them).
 
     Returns:
-        (n,) image numbers and (n, 4, 2) float64 corners (x, y): top left, top right, bottom right, bottom left.
+        (B,) booleans, and for each of the n chosen images (n, 4, 2) corners (x, y): top left, top right, bottom
+        right, bottom left.
     """
-    device = generator.device
-    chosen = (torch.rand(count, generator=generator, device=device) < op.p).nonzero().flatten()
-    reach = torch.tensor([int(op.scale * (width // 2)), int(op.scale * (height // 2))], device=device)
-    offset = (torch.rand(count, 4, 2, generator=generator, device=device) * (reach + 1)).floor().minimum(reach)
-    corner = torch.tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], device=device)
-    inwards = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]], device=device)
-    return chosen, (corner + inwards * offset).double()[chosen]
+    chosen = _uniform((count,), generator) < op.p
+    reach = np.array([int(op.scale * (width // 2)), int(op.scale * (height // 2))])
+    offset = np.minimum(np.floor(_uniform((count, 4, 2), generator) * (reach + 1)), reach)
+    inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    return chosen, (_corners(height, width) + inwards * offset)[chosen]
 
 
-def homographies(ends: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(n, 8) float64 coefficients that map a point of the result to a point of the image.
+def homographies(ends: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(n, 3, 3) matrices that map a point of the result to a point of the image, last entry 1.
 
     u = (a x + b y + c) / (g x + h y + 1), v = (d x + e y + f) / (g x + h y + 1), such that `ends` map to the corners.
 
@@ -120,36 +128,58 @@ def homographies(ends: torch.Tensor, height: int, width: int) -> torch.Tensor:
         ends: (n, 4, 2) where the corners go, in the order of `draw_perspective`.
         height, width: of the image, pixels.
     """
-    start = ends.new_tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
-    system = ends.new_zeros(len(ends), 8, 8)
+    start = _corners(height, width).astype(np.float64)
+    system = np.zeros((len(ends), 8, 8))
     for axis in (0, 1):  # four equations for u, four for v
         part = system[:, 4 * axis : 4 * axis + 4]
         part[:, :, 3 * axis : 3 * axis + 2] = ends
         part[:, :, 3 * axis + 2] = 1
         part[:, :, 6:] = -start[:, axis, None] * ends
-    return torch.linalg.solve(system, start.T.reshape(8).expand(len(ends), 8))
+    solved = np.linalg.solve(system, np.tile(start.T.reshape(1, 8, 1), (len(ends), 1, 1)))[..., 0]
+    return np.concatenate([solved, np.ones((len(ends), 1))], axis=1).reshape(-1, 3, 3)
+
+
+def _corners(height: int, width: int) -> np.ndarray:
+    return np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
+
+
+def _sampling(matrices: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The homographies between pixel numbers of the result and grid_sample's -1..1 of the image, float32.
+
+    Pixel centres lie at +0.5 when they are mapped although the corners are pixel numbers: torchvision does the same.
+    """
+    below = matrices[:, 2]
+    scaled = np.stack([matrices[:, 0] * (2 / width) - below, matrices[:, 1] * (2 / height) - below, below], axis=1)
+    scaled[:, :, 2] += 0.5 * (scaled[:, :, 0] + scaled[:, :, 1])
+    return scaled.astype(np.float32)
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> np.ndarray:
+    drawn: np.ndarray = torch.rand(shape, generator=generator, device=generator.device).cpu().numpy()
+    return drawn
 
 
 def _draw_move(op: HorizontalFlip | PadCrop, count: int, generator: torch.Generator) -> Move:
-    device = generator.device
     if isinstance(op, HorizontalFlip):
-        return op, torch.rand(count, generator=generator, device=device) < op.p
-    return op, torch.randint(2 * op.padding + 1, (2, count), generator=generator, device=device)
+        return op, _uniform((count,), generator) < op.p
+    drawn = torch.randint(2 * op.padding + 1, (2, count), generator=generator, device=generator.device)
+    return op, drawn.cpu().numpy()
 
 
 def _origins(
-    moves: list[Move], count: int, height: int, width: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Where each row and column of the result comes from, (B, H) and (B, W), and which pixels there are.
+    moves: list[Move], count: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """Where each row and column of the result comes from, (B, H) and (B, W), and which of them there are.
 
-    The third is (B, 1, H, W), 1.0 or, where a crop looked beyond the border at any stage, 0.0; None where none can.
+    The third holds float32 (B, 1, H, 1) and (B, 1, 1, W): 1, or 0 where a crop looked beyond the border at any stage;
+    None where none can.
     """
-    rows = torch.arange(height, device=device).expand(count, height)
-    columns = torch.arange(width, device=device).expand(count, width)
-    inside: tuple[torch.Tensor, torch.Tensor] | None = None
+    rows = np.tile(np.arange(height), (count, 1))
+    columns = np.tile(np.arange(width), (count, 1))
+    inside: tuple[np.ndarray, np.ndarray] | None = None
     for op, drawn in reversed(moves):
         if isinstance(op, HorizontalFlip):
-            columns = torch.where(drawn[:, None], width - 1 - columns, columns)
+            columns = np.where(drawn[:, None], width - 1 - columns, columns)
             continue
         rows = rows + (drawn[0, :, None] - op.padding)
         columns = columns + (drawn[1, :, None] - op.padding)
@@ -157,31 +187,23 @@ def _origins(
         inside = fits if inside is None else (inside[0] & fits[0], inside[1] & fits[1])
     if inside is None:
         return rows, columns, None
-    weight = inside[0][:, None, :, None].float() * inside[1][:, None, None, :]
-    return rows.clamp(0, height - 1), columns.clamp(0, width - 1), weight
+    weight = inside[0][:, None, :, None].astype(np.float32), inside[1][:, None, None, :].astype(np.float32)
+    return rows.clip(0, height - 1), columns.clip(0, width - 1), weight
 
 
-def _moved(batch: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """The pixels at the given rows and columns of each image, exactly."""
-    count, channels, _, width = batch.shape
-    flat = (rows[:, :, None] * width + columns[:, None, :]).reshape(count, 1, -1)
-    return batch.reshape(count, channels, -1).gather(2, flat.expand(-1, channels, -1)).reshape(batch.shape)
+def _moved(batch: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+    """The pixels at the given flat positions (n, H, W) of each image, exactly."""
+    count, channels = batch.shape[:2]
+    index = flat.reshape(count, 1, -1).expand(-1, channels, -1)
+    return batch.reshape(count, channels, -1).gather(2, index).reshape(batch.shape)
 
 
 def _warped(
-    batch: torch.Tensor, coefficients: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+    batch: torch.Tensor, matrices: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> torch.Tensor:
-    """Bilinear samples at the homographies of the given rows and columns, float in the batch's units; black outside.
-
-    Pixel centres lie at +0.5 when they are mapped although the corners are pixel numbers: torchvision does the same.
-    """
-    height, width = batch.shape[-2:]
-    full = functional.pad(coefficients, (0, 1), value=1.0).reshape(-1, 3, 3)
-    below = full[:, 2]
-    # u and v in grid_sample's units, -1..1: 2 u / width - 1, folded into the coefficients
-    matrix = torch.stack([full[:, 0] * (2 / width) - below, full[:, 1] * (2 / height) - below, below], dim=1).float()
-    along = matrix[:, :, 0, None] * (columns[:, None] + 0.5)
-    down = matrix[:, :, 1, None] * (rows[:, None] + 0.5) + matrix[:, :, 2, None]
+    """Bilinear samples at the homographies of the given rows and columns, float in the batch's units; black outside."""
+    along = matrices[:, :, 0, None] * columns[:, None]
+    down = torch.addcmul(matrices[:, :, 2, None], matrices[:, :, 1, None], rows[:, None])
     points = along[:, :, None, :] + down[:, :, :, None]
     grid = (points[:, :2] / points[:, 2:]).permute(0, 2, 3, 1)
     return functional.grid_sample(batch.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
