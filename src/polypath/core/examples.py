@@ -21,7 +21,8 @@ class Source(Protocol):
     `streams` says that `take` is slow (decodes files), so that batches are fetched ahead by worker processes.
     """
 
-    streams: bool
+    @property
+    def streams(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
@@ -30,7 +31,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorSource:
     """Examples that lie in one tensor, in memory or memory-mapped."""
 
@@ -45,7 +46,7 @@ class TensorSource:
         return self.values[index]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """Inputs and targets; `index` picks and orders rows of `source`, so that many tasks share one source.
 
@@ -142,7 +143,7 @@ class Cutout(Config):
 Augment = Annotated[Perspective | HorizontalFlip | PadCrop | ResizedCrop | Cutout, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskData:
     """A task with its examples.
 
@@ -209,7 +210,7 @@ def _check_classes(target: Classification, targets: torch.Tensor, split: str) ->
     return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Suite:
     """An ordered list of tasks with their data.
 
@@ -255,7 +256,7 @@ class Suite:
         return replace(self, tasks=tuple(self[name] for name in names))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """One mini-batch on the device.
 
