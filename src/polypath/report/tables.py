@@ -56,7 +56,7 @@ def _cell(text: str) -> str:
 def number(value: float) -> str:
     """A measured value: three decimals below 10, else four significant digits ("0.791", "12.35", "1,235")."""
     if abs(value) < 10:
-        return f"{value:.3f}"
+        return f"{value:z.3f}"  # z: a rounded -0.0001 is 0.000, not -0.000
     return f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
