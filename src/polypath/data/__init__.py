@@ -2,7 +2,20 @@
 
 from polypath.data.catalogue import CATALOGUE
 from polypath.data.sources import open_source
-from polypath.data.suites import build, split, whole
+from polypath.data.suites import attributes, build, hierarchy, mix, one_vs_rest, own, pairs, split, whole
 from polypath.data.tasks import arrays
 
-__all__ = ["CATALOGUE", "arrays", "build", "open_source", "split", "whole"]
+__all__ = [
+    "CATALOGUE",
+    "arrays",
+    "attributes",
+    "build",
+    "hierarchy",
+    "mix",
+    "one_vs_rest",
+    "open_source",
+    "own",
+    "pairs",
+    "split",
+    "whole",
+]

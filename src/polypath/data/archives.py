@@ -62,9 +62,7 @@ def from_npz(files: Sequence[Path], name: str, shape: images.Shape) -> DataSet:
     return from_arrays(joined, shape, name, labels)
 
 
-def _pair(
-    arrays: dict[str, np.ndarray], namings: tuple[tuple[str, str], ...]
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _pair(arrays: dict[str, np.ndarray], namings: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, np.ndarray] | None:
     for x, y in namings:
         if x in arrays and y in arrays:
             targets = arrays[y]

@@ -39,7 +39,8 @@ def augment(
     """
     if batch.ndim != 4 or not (batch.dtype == torch.uint8 or batch.is_floating_point()):
         raise InvalidInput(
-            f"batch: (n, channels, height, width), uint8 or float, required, received {tuple(batch.shape)} {batch.dtype}"
+            f"batch: (n, channels, height, width), uint8 or float, required, "
+            f"received {tuple(batch.shape)} {batch.dtype}"
         )
     for group in _groups(ops):
         if isinstance(group[0], Cutout):
@@ -68,8 +69,10 @@ def _unit(batch: torch.Tensor) -> torch.Tensor:
 
 
 def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generator) -> torch.Tensor:
-    """Perspective, flips and crops. What is known of each image is worked out in NumPy: it is little data in many
-    steps, and a step costs a fraction of what it does in torch; pixels are touched by torch, on their device.
+    """Perspective, flips and crops.
+
+    What is known of each image is worked out in NumPy: it is little data in many steps, and a step costs a fraction
+    of what it does in torch. Pixels are touched by torch, on their device.
     """
     count, _, height, width = batch.shape
     moves: list[Move] = []
@@ -89,7 +92,9 @@ def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generato
     if len(chosen):
         to = there(chosen)
         matrices = there(_sampling(homographies(ends, height, width), height, width))
-        out.index_copy_(0, to, _warped(batch.index_select(0, to), matrices, there(rows[chosen]), there(columns[chosen])))
+        out.index_copy_(
+            0, to, _warped(batch.index_select(0, to), matrices, there(rows[chosen]), there(columns[chosen]))
+        )
     if len(rest):
         to = there(rest)
         flat = rows[rest, :, None] * width + columns[rest, None, :]
@@ -126,7 +131,8 @@ def homographies(ends: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         ends: (n, 4, 2) where the corners go, in the order of `draw_perspective`.
-        height, width: of the image, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
     """
     start = _corners(height, width).astype(np.float64)
     system = np.zeros((len(ends), 8, 8))
@@ -198,9 +204,7 @@ def _moved(batch: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
     return batch.reshape(count, channels, -1).gather(2, index).reshape(batch.shape)
 
 
-def _warped(
-    batch: torch.Tensor, matrices: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
-) -> torch.Tensor:
+def _warped(batch: torch.Tensor, matrices: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Bilinear samples at the homographies of the given rows and columns, float in the batch's units; black outside."""
     along = matrices[:, :, 0, None] * columns[:, None]
     down = torch.addcmul(matrices[:, :, 2, None], matrices[:, :, 1, None], rows[:, None])
@@ -247,9 +251,7 @@ def draw_crop(op: ResizedCrop, count: int, height: int, width: int, generator: t
     return torch.stack([top.minimum(height - tall), left.minimum(width - wide), tall, wide])
 
 
-def _cutout(
-    batch: torch.Tensor, op: Cutout, generator: torch.Generator, mean: Sequence[float] | None
-) -> torch.Tensor:
+def _cutout(batch: torch.Tensor, op: Cutout, generator: torch.Generator, mean: Sequence[float] | None) -> torch.Tensor:
     """A square whose centre is uniform over all pixels, so that it may reach over the border (DeVries, Taylor 2017)."""
     count, channels, height, width = batch.shape
     device = generator.device

@@ -117,7 +117,10 @@ def stream(
     Args:
         data: the task.
         batches: row numbers of every batch.
-        device, generator, augment, examples: as in `load`.
+        device: as in `load`, like the next three.
+        generator: for augmentation.
+        augment: whether it is applied.
+        examples: where the rows lie.
         workers: processes that decode; 0 decodes in this one. Results do not depend on it.
     """
     examples = data.train if examples is None else examples

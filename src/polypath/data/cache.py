@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -49,7 +50,8 @@ def cached(name: str, key: object, build: Callable[[], np.ndarray]) -> np.ndarra
         cannot be written (read-only or full disk; logged as a warning).
     """
     digest = hashlib.sha256(json.dumps([FORMAT, key]).encode()).hexdigest()[:20]
-    path = folder() / f"{name}-{digest}.npy"
+    readable = re.sub(r"[^\w.-]+", "_", name)[-60:]
+    path = folder() / f"{readable}-{digest}.npy"
     found = _read(path)
     if found is not None:
         return found
@@ -104,5 +106,4 @@ def _replace(path: Path, temporary: str, note: str) -> None:
 
 
 def _checksum(values: np.ndarray) -> int:
-    flat = values.reshape(-1).view(np.uint8)
-    return zlib.crc32(memoryview(flat)) if flat.size else 0
+    return zlib.crc32(values.reshape(-1).view(np.uint8).data) if values.size else 0

@@ -44,7 +44,9 @@ def from_arrays(
     inputs, targets, start = [], [], 0
     for split, pair in pairs.items():
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InvalidInput(f"{name}, {split}: an (inputs, targets) pair is required, received {type(pair).__name__}")
+            raise InvalidInput(
+                f"{name}, {split}: an (inputs, targets) pair is required, received {type(pair).__name__}"
+            )
         x, y = _plain(pair[0]), _plain(pair[1])
         if len(x) != len(y):
             raise InvalidInput(f"{name}, {split}: {len(x)} inputs but {len(y)} targets")

@@ -7,6 +7,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache as memo
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +97,17 @@ class Files(Encoded):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def stamp(self) -> object:
+        """Path, size and time of every file.
+
+        Raises:
+            InvalidInput: a file is not there; named.
+        """
+        try:
+            return cache.stamp(self.files)
+        except OSError as error:
+            raise InvalidInput(f"image {error.filename!r} cannot be read: {error.strerror}") from error
 
     def read(self, row: int) -> Any:
         """The opened file."""
@@ -246,3 +258,18 @@ def source_hashes(source: Source) -> np.ndarray:
             return hashes((file.read_bytes() for file in encoded.files), len(encoded))
     taken = (source.take(torch.tensor([row]))[0].contiguous().numpy().tobytes() for row in range(len(source)))
     return hashes(taken, len(source))
+
+
+def remembered_hashes(
+    source: Source, preprocess: ImagePreprocess, name: str, key: object | None
+) -> Callable[[], np.ndarray]:
+    """`source_hashes`, computed when first asked for and kept on disk where the images have a key."""
+
+    @memo
+    def compute() -> np.ndarray:
+        if key is None:
+            return source_hashes(source)
+        settings = preprocess.model_dump(mode="json", exclude={"mean", "std"})
+        return cache.cached(f"{name}-hashes", ["hashes", key, settings], lambda: source_hashes(source))
+
+    return compute

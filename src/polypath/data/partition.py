@@ -34,7 +34,9 @@ def sizes(classes: int, tasks: int | None, classes_per_task: int | None) -> tupl
     if classes_per_task < 2:
         raise InvalidInput(f"classes_per_task={classes_per_task}: a task needs at least two classes")
     if tasks < 1 or tasks * classes_per_task > classes:
-        raise InvalidInput(f"{tasks} tasks of {classes_per_task} classes need more than the {classes} classes there are")
+        raise InvalidInput(
+            f"{tasks} tasks of {classes_per_task} classes need more than the {classes} classes there are"
+        )
     return tasks, classes_per_task
 
 
@@ -43,7 +45,8 @@ def deal(classes: int, tasks: int, classes_per_task: int, order: Order, seed: in
 
     Args:
         classes: how many there are.
-        tasks, classes_per_task: as `sizes` gives them.
+        tasks: how many.
+        classes_per_task: of each.
         order: consecutive numbers, or dealt out at random from `seed`.
         seed: of the random order.
     """

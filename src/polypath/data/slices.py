@@ -170,7 +170,9 @@ def _refuse_overlap(split: str, uses: list[tuple[str, int, int]]) -> None:
     for (first, _, stop), (second, start, _) in zip(ordered[:-1], ordered[1:], strict=True):
         if start < stop:
             who = f"{first} twice" if first == second else f"both {first} and {second}"
-            raise InvalidInput(f"{split}: rows {start} to {stop} (after the shuffle) would be in {who}; make slices disjoint")
+            raise InvalidInput(
+                f"{split}: rows {start} to {stop} (after the shuffle) would be in {who}; make slices disjoint"
+            )
 
 
 def _position(text: str | None, size: int, default: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache as memo
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import numpy as np
 import torch
 
 from polypath.core.errors import InvalidInput, nearest
-from polypath.core.examples import TensorSource
-from polypath.data import archives, cache, images, tabular
+from polypath.data import archives, images, tabular
 from polypath.data.catalogue import CATALOGUE, Entry, entry
 from polypath.data.columns import DataSet, coded
 from polypath.data.given import from_arrays, from_torch
@@ -155,20 +153,15 @@ def _folder(path: Path, shape: images.Shape) -> DataSet:
     if not files:
         raise InvalidInput(f"folder:{path}: no images; one sub-folder with images is required for each class")
     encoded = images.Files(tuple(files))
-    key = cache.stamp(files)
+    key = encoded.stamp()
     source, pixels = images.source(encoded.native(), lambda: encoded, shape, path.name, key)
-    settings = pixels.model_dump(mode="json", exclude={"mean", "std"})
     column = coded(np.array(codes), classes)
     return DataSet(
         name=path.name,
         kind="image",
         parts=parts,
         targets={"label": lambda: column},
-        hashes=memo(
-            lambda: cache.cached(
-                f"{path.name}-hashes", ["hashes", key, settings], lambda: images.source_hashes(source)
-            )
-        ),
+        hashes=images.remembered_hashes(source, pixels, path.name, key),
         source=source,
         pixels=pixels,
         default_target="label",
@@ -187,6 +180,3 @@ def resolved(spec: str, root: Path | str = ".") -> str:
         return spec
     pieces = [str(Path(root, piece.strip()).expanduser().absolute()) for piece in path.split(",")]
     return f"{scheme}:{','.join(pieces)}"
-
-
-__all__ = ["open_source", "is_plain", "resolved", "TensorSource"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as memo
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,36 +296,43 @@ def _text_hashes(texts: Sequence[str]) -> np.ndarray:
 
 
 def _image_set(tables: Tables, column: str, shape: images.Shape, common: dict[str, Any]) -> DataSet:
-    name, key = tables.name, None if tables.key is None else [tables.key, column]
+    name = tables.name
+    key: object | None = None if tables.key is None else [tables.key, column]
+    keep: Callable[[], images.Encoded] | None = None
+    if tables.types[column] == "string":
+        files = _encoded(tables, column)
+        assert isinstance(files, images.Files)
+        key, native = files.stamp(), files.native()
 
-    def load() -> images.Encoded:
-        return _encoded(tables, column)
-
-    def keep() -> images.Encoded:
-        found = memo(load)
-        kept = {}
-        for part in ("offsets", "content"):  # an empty array stands for images that are files of their own
-            kept[part] = cache.cached(
-                f"{name}-{part}", [part, key], lambda part=part: getattr(found(), part, np.zeros(0, np.int64))
-            )
-        return images.Blob(kept["content"], kept["offsets"], name) if kept["offsets"].size else found()
-
-    if key is None or tables.types[column] == "string":
-        keep_or_load, native = load, load().native()
+        def load() -> images.Encoded:
+            return files
     else:
-        keep_or_load = keep
-        found = cache.cached(f"{name}-native", ["native", key], lambda: np.array(load().native()))
-        native = (int(found[0]), int(found[1]), int(found[2]))
-    source, fitted = images.source(native, load, shape, name, key, keep_or_load)
 
-    @memo
-    def hashes() -> np.ndarray:
+        def load() -> images.Encoded:
+            return _encoded(tables, column)
+
         if key is None:
-            return images.source_hashes(source)
-        settings = fitted.model_dump(mode="json", exclude={"mean", "std"})
-        return cache.cached(f"{name}-hashes", ["hashes", key, settings], lambda: images.source_hashes(source))
+            native = load().native()
+        else:
+            found = cache.cached(f"{name}-native", ["native", key], lambda: np.array(load().native()))
+            native = (int(found[0]), int(found[1]), int(found[2]))
+            keep = partial(_kept, load, name, key)
+    source, fitted = images.source(native, load, shape, name, key, keep)
+    return DataSet(
+        kind="image", source=source, pixels=fitted, hashes=images.remembered_hashes(source, fitted, name, key), **common
+    )
 
-    return DataSet(kind="image", source=source, pixels=fitted, hashes=hashes, **common)
+
+def _kept(load: Callable[[], images.Encoded], name: str, key: object) -> images.Encoded:
+    """Encoded images as memory maps, for sets too large to be decoded once."""
+    found = memo(load)
+
+    def part(which: str) -> np.ndarray:
+        # an empty array stands for images that are files of their own
+        return cache.cached(f"{name}-{which}", [which, key], lambda: getattr(found(), which, np.zeros(0, np.int64)))
+
+    offsets = part("offsets")
+    return images.Blob(part("content"), offsets, name) if offsets.size else found()
 
 
 def _encoded(tables: Tables, column: str) -> images.Encoded:

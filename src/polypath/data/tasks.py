@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.examples import Augment, Examples, Sealed, Source, TaskData, TensorSource
+from polypath.core.examples import Examples, Sealed, Source, TaskData, TensorSource
 from polypath.core.preprocess import AnyPreprocess, ImagePreprocess, TablePreprocess, TextPreprocess, words
 from polypath.core.seeds import derive
 from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens
@@ -19,7 +19,7 @@ from polypath.data import images, slices
 from polypath.data.columns import DataSet
 from polypath.data.options import Constants, DataOptions, augmentation, expressions
 
-_SAMPLE = 2_000  # images from which a streaming set's mean and deviation are estimated
+_SAMPLE = 1_000  # images from which a streaming set's mean and deviation are estimated
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def prepare(dataset: DataSet, options: DataOptions, classes: np.ndarray | None, 
     train = rows["train"]
     if dataset.kind == "text":
         assert dataset.texts is not None
-        text = _vocabulary([dataset.texts[row] for row in train], options)
-        return Opened(dataset, options, rows, TensorSource(text.decode(dataset.texts)), text)
+        text, tokens = _tokens(dataset.texts, train, options)
+        return Opened(dataset, options, rows, TensorSource(tokens), text)
     assert dataset.source is not None
     if dataset.kind == "table":
         assert isinstance(dataset.source, TensorSource)
@@ -181,9 +181,13 @@ def arrays(
 
     Args:
         name: of the task.
-        train, val, test: (inputs, targets); see `open_source` for what inputs may be.
+        train: (inputs, targets); see `open_source` for what inputs may be.
+        val: the same for validation.
+        test: the same for the sealed test split.
         labels: class names in the order of the class numbers; with float targets of 0/1 rows, of a multi-label task.
-        normalise, augment, private_to: as in `DataOptions`.
+        normalise: as in `DataOptions`, like the next two.
+        augment: "none", "part" or operations.
+        private_to: access group.
         columns: feature names, for rows.
 
     Example:
@@ -250,7 +254,10 @@ def _carve(
     size = round(options.validation * len(rows))
     kinds = np.zeros(len(rows), dtype=np.int64) if classes is None else classes[rows]
     groups = slices.stratified(
-        rows, kinds, [len(rows) - size, max(size, 1)] if size else [len(rows), 1], derive(options.seed, "validation", name)
+        rows,
+        kinds,
+        [len(rows) - size, max(size, 1)] if size else [len(rows), 1],
+        derive(options.seed, "validation", name),
     )
     if groups is None:
         raise InvalidInput(
@@ -326,8 +333,20 @@ def _moments(values: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(values.mean(dim=0).tolist()), tuple(torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
 
-def _vocabulary(texts: Sequence[str], options: DataOptions) -> TextPreprocess:
-    counts = Counter(word for text in texts for word in words(text))
+def _tokens(texts: Sequence[str], train: np.ndarray, options: DataOptions) -> tuple[TextPreprocess, torch.Tensor]:
+    """Vocabulary of the training texts, most frequent word first, and all texts in its numbers.
+
+    The same numbers as `TextPreprocess.decode` gives, with every text cut into words once.
+    """
+    cut_up = [words(text) for text in texts]
+    counts: Counter[str] = Counter()
+    for row in train.tolist():
+        counts.update(cut_up[row])
     frequent = sorted((-count, word) for word, count in counts.items() if count >= options.min_count)
     kept = tuple(word for _, word in frequent[: options.words])
-    return TextPreprocess.of({"vocabulary": kept, "length": options.length})
+    ids = {word: number for number, word in enumerate(kept, start=2)}
+    tokens = np.zeros((len(texts), options.length), dtype=np.int64)
+    for row, found in enumerate(cut_up):
+        numbers = [ids.get(word, 1) for word in found[: options.length]]
+        tokens[row, : len(numbers)] = numbers
+    return TextPreprocess.of({"vocabulary": kept, "length": options.length}), torch.from_numpy(tokens)
