@@ -138,7 +138,9 @@ def tasks_to_remove(network: Network, task: str, cascade: bool) -> tuple[str, ..
                 queue.append(other)
     if len(going) > 1 and not cascade:
         others = sorted(going - {task})
-        raise InvalidInput(f"task {task!r} cannot be removed: {others} build on it; remove them first or ask to cascade")
+        raise InvalidInput(
+            f"task {task!r} cannot be removed: {others} build on it; remove them first or ask to cascade"
+        )
     return tuple(name for name in network.tasks if name in going)
 
 
@@ -180,7 +182,9 @@ def check_partition(network: Network) -> list[str]:
             held.setdefault(key, []).append(name)
     keys = set(network.state_dict())
     problems = [f"state entry {key!r} belongs to no component" for key in sorted(keys - held.keys())]
-    problems += [f"component(s) {held[key]} name {key!r}, which is no state entry" for key in sorted(held.keys() - keys)]
+    problems += [
+        f"component(s) {held[key]} name {key!r}, which is no state entry" for key in sorted(held.keys() - keys)
+    ]
     problems += [f"state entry {key!r} belongs to {names}" for key, names in sorted(held.items()) if len(names) > 1]
     return problems
 

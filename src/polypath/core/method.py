@@ -52,7 +52,7 @@ class Method(ABC, Generic[C]):
         """An empty network able to take these tasks; does not add them."""
 
     @abstractmethod
-    def stages(self, new: Sequence[str], known: Sequence[str]) -> list[Stage]:
+    def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """How the new tasks are learned given the known ones. Joint: one stage of all. Sequential: one each."""
 
     @abstractmethod

@@ -27,10 +27,12 @@ def bounded(metric: str) -> bool:
 
 
 def chance_levels(results: Sequence[Result], metric: str) -> dict[str, float]:
-    """Task -> accuracy of guessing among its labels; only for accuracy and where the labels are recorded."""
+    """Task -> accuracy of guessing among its labels; only for accuracy and where one label is asked for."""
     if metric != "accuracy":
         return {}
-    return {task.name: 1 / len(task.labels) for result in results for task in result.tasks if task.labels}
+    return {
+        task.name: 1 / len(task.labels) for result in results for task in result.tasks if task.labels and task.confusion
+    }
 
 
 def accuracy_figure(results: Sequence[Result], metric: str, name: str = "accuracy") -> str | None:
@@ -102,7 +104,7 @@ def curve_axis(results: Sequence[Result], metric: str) -> dict[tuple[str, int], 
             if curve.metric == metric:
                 many = many or len(set(curve.stages)) > 1
                 for stage, epoch in zip(curve.stages, curve.epochs, strict=False):
-                    longest[result.variant, stage] = max(longest.get((result.variant, stage), 0), epoch)
+                    longest[result.variant, stage] = max(longest.get((result.variant, stage), 0), epoch + 1)
     if not many:
         return None
     return {
@@ -135,7 +137,7 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
             for (variant, split), points in series.items():
                 _curve(axes, points, split, SERIES[variants.index(variant) % len(SERIES)])
             axes.set_title(short(task, 34))
-            axes.set_xlabel("epoch of the task" if offsets is None else "epoch of the run")
+            axes.set_xlabel("epochs of the task" if offsets is None else "epochs of the run")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
             if bounded(metric):
                 axes.set_ylim(0, 1)
@@ -156,7 +158,7 @@ def _curves(
             points = values.setdefault((result.variant, curve.split), {})
             for stage, epoch, value in zip(curve.stages, curve.epochs, curve.values, strict=False):
                 before = offsets[result.variant, stage] if offsets else 0
-                points.setdefault(before + epoch, []).append(value)
+                points.setdefault(before + epoch + 1, []).append(value)  # recorded epochs count from 0
     return {
         key: {
             x: (statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else 0.0) for x, ys in sorted(points.items())

@@ -110,7 +110,10 @@ def cka_setups(results: Sequence[Result]) -> list[dict[str, Any]]:
     for result in results:
         for record in result.analysis.get("cka", ()):
             setup = str(record.get("setup") or result.variant)
-            kind = (str(record.get(key)) for key in ("kernel", "fraction", "debiased", "inputs", "tasks"))
+            kind = (
+                str(record.get(key))
+                for key in ("kernel", "fraction", "debiased", "minibatch", "pool", "inputs", "tasks")
+            )
             groups.setdefault((setup, *kind), []).append(record)
     return [_average(setup, records) for (setup, *_), records in groups.items()]
 

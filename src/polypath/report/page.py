@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from polypath.core.files import write_atomically
 from polypath.report import headline, sections, tables
-from polypath.report.records import Records, read_run, write_atomic
+from polypath.report.records import Records, read_run
 from polypath.report.summary import summarise, write_summary
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ def write_report(run_dir: str | Path) -> Path:
     """
     records = read_run(run_dir)
     write_summary(run_dir)
-    return write_atomic(records.folder / "report.html", render(records))
+    page, path = render(records).encode(), records.folder / "report.html"
+    write_atomically(path, lambda file: _all(file, page))
+    return path
+
+
+def _all(file: BinaryIO, page: bytes) -> None:
+    file.write(page)
 
 
 def render(records: Records) -> str:
@@ -58,6 +65,8 @@ def _context(records: Records) -> dict[str, Any]:
     config = records.config or (first.config if first else {})
     return {
         "recipe": recipe,
+        "title": str(records.config.get("title") or ""),
+        "paper": str(records.config.get("paper") or ""),
         "about": _about(records, summary, seeds),
         "missing": records.missing,
         "cards": sections.cards(records, summary),
@@ -79,7 +88,7 @@ def _context(records: Records) -> dict[str, Any]:
         "duplicates": sections.duplicates(records.results),
         "config": sections.flat({key: value for key, value in config.items() if key != "command"}),
         "environment": sections.flat(environment),
-        "command": headline.command(summary, records.config),
+        "command": headline.command(summary, {**environment, **records.config}),
         "has_results": bool(records.results),
     }
 

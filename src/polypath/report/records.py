@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +12,7 @@ from pydantic import ValidationError
 
 from polypath.core.config import describe
 from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.files import read_json
 from polypath.core.result import Result
 
 SEED_FOLDER = re.compile(r"seed-(\d+)")
@@ -57,7 +55,8 @@ def read_run(run_dir: str | Path) -> Records:
     """The validated records of a RUN folder.
 
     Args:
-        run_dir: a folder with config.json and `<variant>/seed-<n>/results.json` files; partial runs are fine.
+        run_dir: a folder with config.json and `<variant>/seed-<n>/results.json` files; partial runs are fine. Or the
+            folder of a single run, with its results.json.
 
     Raises:
         InvalidInput: no such folder, or nothing in it that a run writes, or results of several recipes.
@@ -68,6 +67,9 @@ def read_run(run_dir: str | Path) -> Records:
     if not folder.is_dir():
         raise InvalidInput(f"run folder {str(folder)!r}: no such folder; give the --out folder of `polypath run`")
     config, environment = (_mapping(folder / name) for name in ("config.json", "environment.json"))
+    if (folder / "results.json").exists():  # what one `learn(..., out=folder)` leaves
+        one = _result(folder / "results.json")
+        return Records(folder, (one,), config, environment or one.environment, tuple(_incomplete([one])))
     started = _started(folder)
     if not started and not (folder / "config.json").exists():
         raise InvalidInput(
@@ -97,25 +99,6 @@ def read_results(folder: str | Path) -> tuple[Result, ...]:
     return tuple(_result(path) for path in sorted(Path(folder).rglob("results.json")))
 
 
-def write_atomic(path: Path, text: str) -> Path:
-    """Write a text file so that a reader, or a crash, sees the old contents or the new, never half; returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes the file private; a report is for others too
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
 def _started(folder: Path) -> dict[tuple[str, int], Path]:
     found: dict[tuple[str, int], Path] = {}
     for path in sorted(folder.glob("*/seed-*")):
@@ -125,24 +108,17 @@ def _started(folder: Path) -> dict[tuple[str, int], Path]:
     return found
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise CorruptError(f"{path}: not a JSON file ({error}); remove it or run again with --resume") from error
-
-
 def _mapping(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    values = _json(path)
+    values = read_json(path)
     if not isinstance(values, dict):
         raise CorruptError(f"{path}: a JSON object is required, received {type(values).__name__}")
     return values
 
 
 def _result(path: Path, variant: str | None = None, seed: int | None = None) -> Result:
-    values = _json(path)
+    values = read_json(path)
     try:
         result = Result.model_validate(values)
     except ValidationError as error:

@@ -164,7 +164,9 @@ def cka(records: Records) -> list[dict[str, Any]]:
     """CKA by pair of tasks and kernel: the lines of every setup, then its maps."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for setup in heatmaps.cka_setups(records.results):
-        key = tuple(str(setup.get(k)) for k in ("tasks", "kernel", "fraction", "debiased", "inputs"))
+        key = tuple(
+            str(setup.get(k)) for k in ("tasks", "kernel", "fraction", "debiased", "minibatch", "pool", "inputs")
+        )
         groups.setdefault(key, []).append(setup)
     found = []
     for place, setups in enumerate(groups.values()):
@@ -204,20 +206,25 @@ def facts(results: Sequence[Result]) -> Grid | None:
         return None
     tasks = results[0].tasks
     splits = list(dict.fromkeys(split for task in tasks for split in task.examples))
-    keys = list(dict.fromkeys(key for task in tasks for key in task.facts))
-    header = ("task", *(f"{split} examples" for split in splits), *(key.replace("_", " ") for key in keys))
+    keys = [key for key in dict.fromkeys(k for task in tasks for k in task.facts) if key != "examples"]
+    # What is the same words for all tasks (a licence, the data set) is said once, below the table.
+    common = {k for k in keys if len(tasks) > 1 and isinstance(tasks[0].facts.get(k), str)}
+    common = {k for k in common if all(task.facts.get(k) == tasks[0].facts[k] for task in tasks)}
+    shown = [key for key in keys if key not in common]
+    header = ("task", *(f"{split} examples" for split in splits), *(key.replace("_", " ") for key in shown))
     rows = [
         (
             task.name,
             *(f"{task.examples[split]:,}" if split in task.examples else NOTHING for split in splits),
-            *(plain(task.facts[key]) if key in task.facts else NOTHING for key in keys),
+            *(plain(task.facts[key]) if key in task.facts else NOTHING for key in shown),
         )
         for task in tasks
     ]
-    if len(header) == 1:
+    if len(header) == 1 and not common:
         return None
+    said = [f"All tasks: {key.replace('_', ' ')} {tasks[0].facts[key]}." for key in keys if key in common]
     note = f"As prepared for variant {results[0].variant}, seed {results[0].seed}; another seed may draw other classes."
-    return Grid("Data of every task", header, tuple(rows), (note,))
+    return Grid("Data of every task", header, tuple(rows), (*said, note))
 
 
 def duplicates(results: Sequence[Result]) -> list[tuple[str, int]]:

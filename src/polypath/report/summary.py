@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from polypath.core.files import write_json
 from polypath.core.result import Result, TaskResult
-from polypath.report.records import read_run, write_atomic
+from polypath.metrics import LOWER_IS_BETTER
+from polypath.report.records import read_run
 
-LOWER_IS_BETTER = ("mse", "rmse", "mae", "loss", "error", "cross_entropy", "brier", "ece")
+LOSSES = frozenset({"loss", "error", "rmse", "cross_entropy"})  # recorded besides the metrics
 COSTS = ("parameters", "added_parameters", "activated", "flops")
 LIFELONG = ("peak_accuracy", "forgetting_ratio", "convergence_epochs")
 TIMING = ("wall_s", "train_s", "evaluate_s", "samples", "samples_per_second", "peak_memory_bytes")
@@ -22,7 +23,7 @@ Figure = dict[str, Any]
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric is the better one (errors and losses; `test_mse` counts as mse)."""
-    return any(metric == name or metric.endswith("_" + name) for name in LOWER_IS_BETTER)
+    return any(metric == name or metric.endswith("_" + name) for name in LOWER_IS_BETTER | LOSSES)
 
 
 def spread(values: Iterable[float]) -> Figure | None:
@@ -92,8 +93,9 @@ def write_summary(run_dir: str | Path) -> Path:
     """
     records = read_run(run_dir)
     summary = {**summarise(records.results), "missing": list(records.missing)}
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_atomic(records.folder / "summary.json", text)
+    path = records.folder / "summary.json"
+    write_json(path, summary)
+    return path
 
 
 def by_seed(results: Iterable[Result], variant: str, task: str | None, metric: str) -> dict[int, float]:

@@ -204,8 +204,8 @@ def _reproduced(figure: Mapping[str, Any], results: Sequence[Result]) -> tuple[s
     worse = ours["mean"] - value if lower_is_better(metric) else value - ours["mean"]
     missed = worse > (ours["sd"] or 0.0) + float(figure.get("sd") or 0.0)
     used = [result for result in results if result.variant == variant]
-    machines = dict.fromkeys(str(r.environment.get("machine", NOTHING)) for r in used)
-    commits = dict.fromkeys(str(r.environment.get("commit", NOTHING))[:10] for r in used)
+    machines = dict.fromkeys(machine(r.environment) for r in used)
+    commits = dict.fromkeys(str(r.environment.get("commit") or NOTHING) for r in used)
     return (
         figure["label"],
         paper,
@@ -215,6 +215,13 @@ def _reproduced(figure: Mapping[str, Any], results: Sequence[Result]) -> tuple[s
         ", ".join(machines),
         ", ".join(commits),
     )
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The machine of a recorded environment in a few words: its GPU, else its processor, and cores and threads."""
+    name = environment.get("machine") or environment.get("gpu") or environment.get("cpu") or NOTHING
+    counts = [f"{environment[key]} {key}" for key in ("cores", "threads") if environment.get(key) is not None]
+    return ", ".join([str(name), *counts])
 
 
 def _main(task: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -1,0 +1,292 @@
+"""Learning: drives a method stage by stage, checks its promises, saves, records."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polypath.core.errors import InvalidInput, IsolationError, UnknownName
+from polypath.core.examples import Suite, TaskData
+from polypath.core.files import read_json, write_json
+from polypath.core.method import Method, Stage
+from polypath.core.network import Network
+from polypath.core.result import Result
+from polypath.core.task import Regression
+from polypath.methods import method_class
+from polypath.records import record
+from polypath.system import System, load
+from polypath.train.config import RunConfig
+from polypath.train.engine import Engine, Progress
+
+
+def learn(
+    method: str | Method[Any],
+    data: Suite | TaskData | Sequence[TaskData],
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    on_progress: Callable[[Progress], Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> System:
+    """Learn every task of a suite with one method.
+
+    Args:
+        method: name ("part"), `package.module:Class`, or an instance.
+        data: the tasks.
+        seed: of everything random: initial values, paths, orders, augmentation.
+        out: folder for results.json, metrics.jsonl, checkpoint/ and system/; None keeps all in memory.
+        resume: continue an interrupted run in `out`; it reaches the same result as an unbroken one.
+        progress: show a bar on a terminal.
+        on_progress: called while learning; a truthy answer cancels.
+        labels: recipe, variant and size for the record.
+        settings: the method's configuration (`modules=12`) and the run's (`device`, `precision`, `threads`, ...).
+
+    Returns:
+        The system; `system.result` is its record.
+
+    Raises:
+        UnknownName: unknown method or setting.
+        InvalidInput: bad settings or data; `out` holds another run.
+        Cancelled: Ctrl-C or a truthy `on_progress`; finished epochs are on disk.
+    """
+    suite = as_suite(data)
+    chosen, run_config = _resolved(method, settings)
+    folder = Path(out) if out is not None else None
+    identity = {
+        "method": chosen.name,
+        "config": chosen.config.model_dump(mode="json"),
+        "suite": suite.config or {"name": suite.name, "tasks": list(suite.names)},
+        "seed": seed,
+        "run": run_config.model_dump(mode="json"),
+        **(labels or {}),
+    }
+    if folder is not None:
+        _claim(folder, identity, resume)
+        if resume and (folder / "results.json").exists():
+            system = load(folder / "system")
+            system.data = suite
+            system.result = Result.of(read_json(folder / "results.json"))
+            return system
+    with _engine(seed, run_config, folder, resume, chosen.name, progress, on_progress) as engine:
+        began = time.monotonic()
+        system = _begin(chosen, suite, seed, engine, folder, resume)
+        rows = _stages(system, chosen, suite, engine, _run_id(identity), folder)
+        system.data = suite
+        system.result = record(
+            system, suite, engine, rows, isolation=chosen.isolation, identity=identity, wall_s=time.monotonic() - began
+        )
+        if folder is not None and engine.fabric.is_global_zero:
+            write_json(folder / "results.json", system.result.model_dump(mode="json"))
+    return system
+
+
+def grow(
+    system: System,
+    data: Suite | TaskData | Sequence[TaskData],
+    *,
+    progress: bool = True,
+    on_progress: Callable[[Progress], Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Learn new tasks in a system; see `System.learn`. Nothing is changed unless a whole stage succeeds."""
+    suite = as_suite(data)
+    base = method_class(system.method).config_class.of(system.config, "method")
+    chosen, run_config = _resolved(method_class(system.method)(base), settings)
+    with _engine(system.seed, run_config, None, False, chosen.name, progress, on_progress) as engine:
+        _stages(system, chosen, suite, engine, None, None)
+    known = (
+        [] if system.data is None else [d for d in system.data if d.name in system.tasks and d.name not in suite.names]
+    )
+    # The description a system was learned from no longer tells all its data: tasks were added by hand.
+    system.data, system.suite_config = Suite(suite.name, (*known, *suite.tasks), suite.seed), {}
+
+
+def as_suite(data: Suite | TaskData | Sequence[TaskData]) -> Suite:
+    """A suite from whatever `learn` accepts."""
+    if isinstance(data, Suite):
+        return data
+    items = (data,) if isinstance(data, TaskData) else tuple(data)
+    if not all(isinstance(item, TaskData) for item in items):
+        raise InvalidInput(
+            f"data: a Suite or TaskData required, received {type(data).__name__}; "
+            "make one with polypath.data.split(...), polypath.data.arrays(...) or polypath.data.own(...)"
+        )
+    return Suite("own", items)
+
+
+def _resolved(method: str | Method[Any], settings: Mapping[str, Any]) -> tuple[Method[Any], RunConfig]:
+    run_keys = set(RunConfig.model_fields)
+    own = {key: value for key, value in settings.items() if key not in run_keys}
+    run_config = RunConfig.of({key: value for key, value in settings.items() if key in run_keys}, "run")
+    if isinstance(method, Method):
+        base: dict[str, Any] = method.config.model_dump()
+        cls: type[Method[Any]] = type(method)
+    else:
+        base, cls = {}, method_class(method)
+    for key in own:
+        if key not in cls.config_class.model_fields:
+            raise UnknownName(f"setting of {cls.name}", key, [*cls.config_class.model_fields, *run_keys])
+    return cls(cls.config_class.of({**base, **own}, "method")), run_config
+
+
+@contextmanager
+def _engine(
+    seed: int,
+    config: RunConfig,
+    folder: Path | None,
+    resume: bool,
+    title: str,
+    progress: bool,
+    on_progress: Callable[[Progress], Any] | None,
+) -> Iterator[Engine]:
+    def tell(now: Progress) -> None:
+        if on_progress is not None and on_progress(now):
+            engine.cancel()
+
+    engine = Engine(
+        seed=seed, config=config, out=folder, resume=resume, title=title, progress=progress, on_progress=tell
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engine.threads)
+    try:
+        with engine.interruptible(), engine.display:
+            yield engine
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
+    """Make the run folder ours, or refuse to touch another run's."""
+    file = folder / "run.json"
+    plain = json.loads(json.dumps(identity))
+    if file.exists():
+        found = read_json(file)
+        if found != plain:
+            differs = sorted(k for k in {*found, *plain} if found.get(k) != plain.get(k))
+            raise InvalidInput(
+                f"{folder} already holds another run (different: {', '.join(differs)}); choose another out"
+            )
+        if not resume:
+            raise InvalidInput(
+                f"{folder} already holds this run; continue it with resume (--resume) or choose another out"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidInput(f"{folder} exists, is not empty and holds no polypath run; choose another out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, plain)
+
+
+def _begin(method: Method[Any], suite: Suite, seed: int, engine: Engine, folder: Path | None, resume: bool) -> System:
+    """The system as the last finished stage left it, or an empty one."""
+    if resume and folder is not None and (folder / "system" / "manifest.json").exists():
+        system = load(folder / "system")
+        system.load_all()
+        return system
+    network = method.build([data.task for data in suite], engine)
+    return System(
+        network, method=method.name, config=method.config.model_dump(mode="json"), seed=seed, suite=suite.config
+    )
+
+
+def _stages(
+    system: System, method: Method[Any], suite: Suite, engine: Engine, run: str | None, folder: Path | None
+) -> list[list[str]]:
+    """Learn stage after stage; returns the tasks known after each."""
+    done = [event for event in system.history if run is not None and event.run == run]
+    before = [name for name in system.tasks if not any(name in event.tasks for event in done)]
+    new = [name for name in suite.names if name not in before]
+    if not new:
+        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
+    stages = method.stages(new, before, engine)
+    _check_data(stages, suite, before, method)
+    known = list(before)
+    rows = []
+    for number, stage in enumerate(stages):
+        known += [name for name in stage.tasks if name not in known]
+        rows.append([name for name in known if name in suite.names])
+        if number < len(done):
+            continue
+        engine.begin_stage(number, len(stages))
+        _one_stage(system, method, stage, suite, engine)
+        for name in stage.tasks:
+            facts = {**system.entries[name].facts, **suite[name].facts}
+            system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
+        engine.record_test(system.network, [suite[name] for name in rows[-1]])
+        _remember_scores(system, engine, number)
+        config = method.config.model_dump(mode="json")
+        system.note("learned", stage.tasks, isolation=method.isolation, config=config, run=run, stage=number)
+        if folder is not None and engine.fabric.is_global_zero:
+            system.save(folder / "system")
+        engine.end_stage()
+    return rows
+
+
+def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> None:
+    """Train a copy; take it only if it keeps the method's promise."""
+    system.load_all()
+    grown = bool(system.tasks)
+    network: Network = copy.deepcopy(system.network) if grown else system.network
+    for name in stage.tasks:
+        if name not in network.tasks:
+            network.add_task(suite[name].task)
+    before = system.network.digests() if grown else {}
+    engine.place(network)
+    method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)
+    network.thaw()
+    network.cpu().eval()
+    after = network.digests()
+    changed = [name for name, sha in after.items() if before.get(name) != sha]
+    if method.isolation == "exact":
+        outside = [task for task in system.tasks if task not in stage.tasks]
+        held = {name for task in outside for name in system.network.path(task).components}
+        moved = sorted(held & set(changed))
+        if moved:
+            raise IsolationError(
+                f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
+                "the previous system is kept"
+            )
+    used = {name for task in stage.tasks for name in network.path(task).components}
+    system.adopt(network, stage.tasks, [name for name in changed if name in used])
+
+
+def _scaled(data: TaskData) -> TaskData:
+    """The data, once it is certain that regression targets have a scale."""
+    target = data.task.target
+    if isinstance(target, Regression) and not target.mean:
+        raise InvalidInput(
+            f"task {data.name!r}: a regression target needs mean and std of its training targets; "
+            "polypath.data fills them in, or set Regression(mean=..., std=...)"
+        )
+    return data
+
+
+def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], method: Method[Any]) -> None:
+    missing = sorted({name for stage in stages for name in stage.tasks if name not in suite.names})
+    if missing:
+        raise InvalidInput(
+            f"{method.name} ({method.isolation}) trains known tasks again and needs the data of {missing}; pass them "
+            "with the new ones, or learn with an exact mode"
+        )
+
+
+def _remember_scores(system: System, engine: Engine, stage: int) -> None:
+    for line in engine.journal.lines:
+        if line["kind"] == "score" and line["split"] == "test" and line["stage"] == stage:
+            if line["task"] in system.entries:
+                system.entries[line["task"]] = system.entries[line["task"]].changed(metrics=line["values"])
+
+
+def _run_id(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

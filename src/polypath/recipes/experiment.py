@@ -1,0 +1,292 @@
+"""An experiment: one suite, several variants, several seeds; how it is changed, planned and run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from polypath.core import accounting
+from polypath.core.config import Config
+from polypath.core.errors import InvalidInput, UnknownName
+from polypath.core.examples import Suite
+from polypath.core.files import read_json, write_json
+from polypath.core.result import Result
+from polypath.data import build
+from polypath.learning import learn
+from polypath.methods import method_class
+from polypath.recipes import Size, recipe
+from polypath.system import System
+from polypath.train.config import RunConfig
+from polypath.train.engine import Engine, Progress
+
+Analysis = Literal["cka", "unlearned"]
+
+
+class Variant(Config):
+    """One way of learning the suite.
+
+    Args:
+        method: name of the method.
+        config: its configuration, defaults left out.
+        analysis: what is computed from the learned system for the report.
+    """
+
+    method: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    analysis: tuple[Analysis, ...] = ()
+
+
+class Experiment(RunConfig):
+    """A recipe's whole configuration; the run settings are its own fields.
+
+    Args:
+        recipe, size: which recipe, in which size.
+        title, paper: what it reproduces, and where that is in the paper.
+        suite: configuration of `polypath.data.build`; its seed is set to the run's.
+        variants: name -> variant.
+        main: the variant that the recipe is about.
+        seeds: one run of every variant each; variants of one seed share data, paths and initial values.
+        analysis_options: passed to the analyses.
+    """
+
+    recipe: str
+    size: Size = "full"
+    title: str
+    paper: str
+    suite: dict[str, Any]
+    variants: dict[str, Variant]
+    main: str
+    seeds: tuple[int, ...] = (0,)
+    analysis_options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _main_is_there(self) -> Experiment:
+        if self.main not in self.variants:
+            raise ValueError(f"main variant {self.main!r} is not among {list(self.variants)}")
+        return self
+
+    def run_config(self) -> dict[str, Any]:
+        """The run settings alone."""
+        return {key: getattr(self, key) for key in RunConfig.model_fields}
+
+
+def experiment_of(
+    name: str,
+    size: Size = "full",
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    variants: Sequence[str] = (),
+) -> Experiment:
+    """A recipe with changes.
+
+    Args:
+        name: of the recipe.
+        size: full (the paper's), quick (minutes on two cores) or smoke (seconds).
+        overrides: "PATH=VALUE" into the resolved configuration: `method.modules=8` (all variants),
+            `variants.sequential.epochs=5` (one), `suite.tasks=5`, `precision=32-true`. Values are read as JSON, else
+            as text.
+        seeds: instead of the recipe's; its first N with a count.
+        variants: run only these.
+
+    Raises:
+        UnknownName, InvalidInput: a path or value that does not fit, with its path.
+    """
+    found = recipe(name)(size)
+    assert isinstance(found, Experiment)
+    values = found.model_dump(mode="json")
+    if variants:
+        for wanted in variants:
+            if wanted not in values["variants"]:
+                raise UnknownName("variant", wanted, values["variants"])
+        values["variants"] = {key: values["variants"][key] for key in variants}
+        values["main"] = values["main"] if values["main"] in variants else variants[0]
+    for text in overrides:
+        _override(values, text)
+    if seeds is not None:
+        values["seeds"] = list(seeds)
+    changed = Experiment.of(values)
+    for key, variant in changed.variants.items():
+        method_class(variant.method).config_class.of(variant.config, f"method ({key})")
+    return changed
+
+
+def first_seeds(name: str, size: Size, count: int) -> list[int]:
+    """The recipe's first `count` seeds; past its own list they go on from 1000."""
+    found = recipe(name)(size)
+    assert isinstance(found, Experiment)
+    full = recipe(name)("full")
+    assert isinstance(full, Experiment)
+    own = list(dict.fromkeys((*found.seeds, *full.seeds)))
+    return [*own, *range(1000, 1000 + count)][:count]
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, raw = text.partition("=")
+    if not equals or not path:
+        raise InvalidInput(f"--set {text!r}: PATH=VALUE required, for example method.modules=8")
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        value = raw
+    head, _, rest = path.partition(".")
+    if head == "method" and rest:
+        targets = [variant["config"] for variant in values["variants"].values()]
+        known = {k for v in values["variants"].values() for k in method_class(v["method"]).config_class.model_fields}
+        if rest.partition(".")[0] not in known:
+            raise UnknownName("setting (--set method.)", rest, sorted(known))
+        for target in targets:
+            _put(target, rest, value)
+    elif head == "variants" and rest.count("."):
+        name, _, key = rest.partition(".")
+        if name not in values["variants"]:
+            raise UnknownName("variant (--set variants.)", name, values["variants"])
+        _put(values["variants"][name]["config"], key, value)
+    elif head in ("suite", "analysis_options") and rest:
+        _put(values[head], rest, value)
+    elif not rest and head in (*RunConfig.model_fields, "seeds"):
+        values[head] = value
+    else:
+        raise UnknownName(
+            "setting (--set)", path, ["method.KEY", "suite.KEY", "variants.NAME.KEY", *RunConfig.model_fields]
+        )
+
+
+def _put(target: Any, path: str, value: Any) -> None:
+    keys = path.split(".")
+    for key in keys[:-1]:
+        target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+    if isinstance(target, list):
+        target[int(keys[-1])] = value
+    else:
+        target[keys[-1]] = value
+
+
+def suite_of(experiment: Experiment, seed: int) -> Suite:
+    """The experiment's suite for one seed."""
+    return build({**experiment.suite, "seed": seed})
+
+
+def planned(experiment: Experiment) -> dict[str, Any]:
+    """What `run --dry-run --json` prints: costs of every variant, counted without values or training."""
+    seed = experiment.seeds[0]
+    suite = suite_of(experiment, seed)
+    engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
+    out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
+    for key, variant in experiment.variants.items():
+        method = method_class(variant.method)(**variant.config)
+        with torch.device("meta"):
+            network = method.build([data.task for data in suite], engine)
+            for data in suite:
+                network.add_task(data.task)
+        rows = []
+        for name in suite.names:
+            cost = accounting.cost(network, name)
+            row = {"name": name, "parameters": cost.parameters, "added_parameters": cost.added_parameters}
+            rows.append({**row, "flops": cost.flops})
+        totals = {"parameters": accounting.total_parameters(network)}
+        out["variants"][key] = {"method": variant.method, "tasks": rows, "totals": totals}
+    return out
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    on_progress: Callable[[Progress], Any] | None = None,
+    on_result: Callable[[Result], Any] | None = None,
+) -> list[Result]:
+    """Run every variant with every seed; results under `out/<variant>/seed-<n>/`.
+
+    Args:
+        experiment: what to run.
+        out: the run's folder; must be new, empty, or hold this very run when resuming.
+        resume: skip finished runs and continue the interrupted one.
+        progress: show bars on a terminal.
+        on_progress: called while learning.
+        on_result: called after every finished run.
+    """
+    claim(out, experiment, resume)
+    results = []
+    for seed in experiment.seeds:
+        suite = suite_of(experiment, seed)
+        for key, variant in experiment.variants.items():
+            folder = out / key / f"seed-{seed}"
+            system = learn(
+                variant.method,
+                suite,
+                seed=seed,
+                out=folder,
+                resume=resume and (folder / "run.json").exists(),
+                progress=progress,
+                on_progress=on_progress,
+                labels={"recipe": experiment.recipe, "variant": key, "size": experiment.size},
+                **variant.config,
+                **experiment.run_config(),
+            )
+            assert isinstance(system.result, Result)
+            result = analysed(system, suite, system.result, variant, experiment)
+            if result is not system.result:
+                write_json(folder / "results.json", result.model_dump(mode="json"))
+            if not (out / "environment.json").exists():
+                write_json(out / "environment.json", result.environment)
+            results.append(result)
+            if on_result is not None:
+                on_result(result)
+    return results
+
+
+def analysed(system: System, suite: Suite, result: Result, variant: Variant, experiment: Experiment) -> Result:
+    """The result with the variant's analyses, computed where they are not there yet."""
+    wanted = [name for name in variant.analysis if name not in result.analysis and name != "unlearned"]
+    found = dict(result.analysis)
+    lifelong = result.lifelong
+    if wanted or ("unlearned" in variant.analysis and lifelong.unlearned is None):
+        system.load_all()
+        from polypath import analysis
+
+        if "cka" in wanted:
+            options = experiment.analysis_options.get("cka", {})
+            first, second = suite.names[:2]
+            found["cka"] = [
+                {
+                    "setup": result.variant,
+                    **analysis.compare_representations(system.network, suite[first], suite[second], **options),
+                }
+            ]
+        if "unlearned" in variant.analysis and lifelong.unlearned is None:
+            options = experiment.analysis_options.get("unlearned", {})
+            lifelong = lifelong.changed(unlearned=analysis.unlearned_matrix(system.network, suite, **options))
+    if found == result.analysis and lifelong is result.lifelong:
+        return result
+    return result.changed(analysis=found, lifelong=lifelong.model_dump())
+
+
+def claim(out: Path, experiment: Experiment, resume: bool) -> None:
+    """Make a run folder ours, or refuse to touch another run's.
+
+    Raises:
+        InvalidInput: it holds another run, this run without `resume`, or something else.
+    """
+    file = out / "config.json"
+    plain = experiment.model_dump(mode="json")
+    if file.exists():
+        found: Mapping[str, Any] = read_json(file)
+        if found != plain:
+            differs = sorted(key for key in {*found, *plain} if found.get(key) != plain.get(key))
+            raise InvalidInput(
+                f"{out} already holds another run (different: {', '.join(differs)}); choose another --out"
+            )
+        if not resume:
+            raise InvalidInput(f"{out} already holds this run; continue it with --resume or choose another --out")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InvalidInput(f"{out} exists, is not empty and holds no polypath run; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, plain)

@@ -1,0 +1,136 @@
+"""manifest.json: everything about a system that is not a tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from polypath.core.config import Config, describe
+from polypath.core.errors import CorruptError, NewerFormat
+from polypath.core.files import read_json
+
+FORMAT_VERSION = 1
+
+
+class ComponentEntry(Config):
+    """One component.
+
+    Args:
+        sha256: digest of its contents, and its address in components/.
+        kind, capacity, parent: as in `polypath.core.component.Component`.
+        size_bytes: of its tensors.
+        auxiliary: digest of what only learning needs, or None.
+        sources: task -> access group (or None) of every task whose data shaped it.
+    """
+
+    sha256: str
+    kind: str
+    capacity: bool = False
+    parent: str | None = None
+    size_bytes: int
+    auxiliary: str | None = None
+    sources: dict[str, str | None] = Field(default_factory=dict)
+
+
+class ProbeEntry(Config):
+    """Recorded answers of one task to seeded synthetic inputs.
+
+    Args:
+        seed, count: which inputs.
+        learned: digest of the outputs when the task was last learned.
+        saved: digest of the outputs when the system was last saved.
+        machine: where `saved` was computed; equal machines must reproduce it bit for bit.
+    """
+
+    seed: int
+    count: int
+    learned: str
+    saved: str
+    machine: str
+
+
+class TaskEntry(Config):
+    """What the system knows about one task beyond its definition.
+
+    Args:
+        metrics: test metrics when the task was last measured.
+        probe: recorded answers.
+        facts: what data preparation reported.
+    """
+
+    metrics: dict[str, float] = Field(default_factory=dict)
+    probe: ProbeEntry | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Event(Config):
+    """One line of the system's history: `learned` or `removed` tasks, with what and when.
+
+    Args:
+        run: identifies the run of a stage, so that a resumed one knows which stages are done.
+    """
+
+    what: str
+    tasks: tuple[str, ...]
+    isolation: str | None = None
+    method: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    run: str | None = None
+    stage: int | None = None
+    at: str
+
+
+class Manifest(Config):
+    """A whole system but its tensors.
+
+    Args:
+        network: name of the network class in `polypath.nn.NETWORKS`.
+        plan: what `Network.plan()` returned: configuration, tasks, paths, counters.
+        method, config, seed: how it was learned.
+        suite: how to build its data again, empty for data made by hand.
+        tombstones: removed task -> its access group; sources may still name it.
+    """
+
+    format_version: int = FORMAT_VERSION
+    polypath: str
+    network: str
+    plan: dict[str, Any]
+    method: str
+    config: dict[str, Any]
+    seed: int
+    suite: dict[str, Any] = Field(default_factory=dict)
+    components: dict[str, ComponentEntry]
+    tasks: dict[str, TaskEntry]
+    tombstones: dict[str, str | None] = Field(default_factory=dict)
+    history: list[Event] = Field(default_factory=list)
+
+    def blobs(self) -> set[str]:
+        """Every address this manifest names."""
+        found = {entry.sha256 for entry in self.components.values()}
+        found |= {entry.auxiliary for entry in self.components.values() if entry.auxiliary}
+        probes = [entry.probe for entry in self.tasks.values() if entry.probe]
+        return found | {sha for probe in probes for sha in (probe.learned, probe.saved)}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        CorruptError: missing, not JSON, or not a manifest; says which fields.
+        NewerFormat: written by a newer polypath.
+    """
+    found = read_json(path)
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if not isinstance(version, int):
+        raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
+    if version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"{path} has format version {version}; this polypath reads up to {FORMAT_VERSION}. Upgrade polypath."
+        )
+    try:
+        return Manifest.model_validate(found)
+    except ValidationError as error:
+        problems = "; ".join(describe(problem) for problem in error.errors()[:5])
+        raise CorruptError(f"{path} is damaged: {problems}") from error

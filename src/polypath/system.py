@@ -1,0 +1,414 @@
+"""A learned system: answers for every task, proves that it is what it was, grows and shrinks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+from torch import nn
+
+from polypath.core import accounting
+from polypath.core.accounting import Cost, Removal, Sharing
+from polypath.core.component import digest
+from polypath.core.errors import InvalidInput
+from polypath.core.examples import Suite
+from polypath.core.network import Network
+from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
+from polypath.core.task import Classification, MultiLabel, Regression, Task
+from polypath.metrics import measure
+from polypath.metrics.evaluation import outputs_of
+from polypath.nn import network_class, network_name
+from polypath.store import ComponentEntry, Event, Manifest, ProbeEntry, Store, TaskEntry
+from polypath.verification import Verification, verify_system
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers for a batch of n inputs.
+
+    Args:
+        task: who answered.
+        labels: n labels (classification), n lists of labels (multi-label), None for regression.
+        probabilities: (n, labels), None for regression.
+        values: (n, size) in the target's own units, None unless regression.
+    """
+
+    task: str
+    labels: list[Any] | None
+    probabilities: torch.Tensor | None
+    values: torch.Tensor | None
+
+    def __len__(self) -> int:
+        found = self.values if self.values is not None else self.probabilities
+        return 0 if found is None else len(found)
+
+
+class System:
+    """One network, many tasks. Made by `polypath.learn`, read by `polypath.load`.
+
+    Components load when a task is first asked for, so the memory and the time for one task do not grow with the
+    number of tasks. Not safe for concurrent changes; predictions from several threads are.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        method: str,
+        config: Mapping[str, Any],
+        seed: int,
+        suite: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.network = network
+        self.method, self.config, self.seed = method, dict(config), seed
+        self.suite_config = dict(suite or {})
+        self.entries: dict[str, TaskEntry] = {}
+        self.sources: dict[str, dict[str, str | None]] = {}
+        self.tombstones: dict[str, str | None] = {}
+        self.history: list[Event] = []
+        self.data: Suite | None = None
+        self.result: Any = None
+        self.store: Store | None = None
+        self._absent: dict[str, str] = {}
+        self._probes: dict[str, dict[str, torch.Tensor]] = {}
+        self._probed: dict[str, tuple[str, ...]] = {}
+        self._fused: dict[str, nn.Module] = {}
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Task name -> task, in the order they were added."""
+        return self.network.tasks
+
+    @property
+    def isolation(self) -> str | None:
+        """What the last learning promised about other tasks: `exact`, `joint` or `drifts`."""
+        return next((event.isolation for event in reversed(self.history) if event.isolation), None)
+
+    def predict(self, task: str, inputs: Any, *, batch: int = 256) -> Prediction:
+        """Labels and probabilities (or values) for raw inputs.
+
+        Args:
+            task: name of the task; always an argument, never a state of the system.
+            inputs: what the task's preprocessing takes: image files, PIL images, arrays, rows, texts; one or many.
+            batch: examples computed at once.
+
+        Raises:
+            UnknownName: no such task; offers the nearest.
+            InvalidInput: inputs of another kind, size, dtype, or not finite.
+        """
+        found = self.network.task_named(task)
+        stored = found.preprocess.decode(inputs)
+        module = self._module(task)
+        with torch.inference_mode():
+            outputs = torch.cat([module(found.preprocess.encode(part)).float() for part in stored.split(batch)])
+        return answer(found, outputs)
+
+    def evaluate(self, data: Suite | None = None) -> dict[str, dict[str, float]]:
+        """Metrics of every task on its sealed test split, {task: {metric: value}}.
+
+        Args:
+            data: the suite; None uses the one this system learned from, built again from its description if needed.
+
+        Raises:
+            InvalidInput: no data given, and the system was learned from tensors made by hand.
+        """
+        suite = data or self.data or self._suite_again()
+        scores = {}
+        for name in self.tasks:
+            if name in suite.names and suite[name].test is not None:
+                item = suite[name]
+                opened = item.test.unseal()  # type: ignore[union-attr]
+                scores[name] = measure(item.task, outputs_of(self._module(name), item.task, opened), opened.targets)
+        return scores
+
+    def _suite_again(self) -> Suite:
+        if not self.suite_config:
+            raise InvalidInput(
+                "evaluate: this system was learned from data made by hand, so its test split is not known here; "
+                "pass the suite: system.evaluate(suite)"
+            )
+        from polypath.data import build
+
+        return build(self.suite_config)
+
+    def extract(self, task: str, *, fused: bool = True) -> nn.Module:
+        """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
+
+        Args:
+            task: which task.
+            fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
+        """
+        self.network.task_named(task)
+        self._load(self.network.path(task).components)
+        return self.network.extract(task, fused=fused)
+
+    def cost(self, task: str) -> Cost:
+        """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
+        return accounting.cost(self._plan_only(), task)
+
+    def sharing(self) -> Sharing:
+        """Who uses which component, and how many components are used by k tasks."""
+        return accounting.sharing(self.network.components(), self.network.paths())
+
+    def affected_by(self, components: Iterable[str]) -> tuple[str, ...]:
+        """Tasks whose outputs a change of the named components can touch."""
+        return accounting.affected_by(self.network.paths(), set(components))
+
+    def access(self, task: str) -> frozenset[str]:
+        """Groups a user needs to be in: the task's own, and those of private tasks whose data shaped its path."""
+        own = self.network.task_named(task).private_to
+        names = self.network.path(task).components
+        shaped = {group for name in names for group in self.sources.get(name, {}).values()}
+        return frozenset(group for group in shaped | {own} if group is not None)
+
+    def verify(self) -> Verification:
+        """Proof of contents, replay of recorded answers, and drift since each task was learned."""
+        return verify_system(self)
+
+    # ---- growing and shrinking --------------------------------------------------------------------------------
+
+    def learn(self, data: Any, **settings: Any) -> System:
+        """Learn new tasks; returns this system.
+
+        What that does to the old ones is the method's isolation: `exact` leaves them bit-identical, `joint` trains
+        them again and needs their data, `drifts` may change them. If anything fails, the system is what it was.
+
+        Args:
+            data: a TaskData, several, or a Suite; for joint methods known tasks may be among them.
+            settings: changes to the method's configuration for this time (`mode="sequential"`, `epochs=20`), and
+                run settings (`device`, `precision`, `threads`, `progress`, `on_progress`).
+        """
+        # By name, so that answering (and serving) does not import training.
+        importlib.import_module("polypath.learning").grow(self, data, **settings)
+        return self
+
+    def remove(self, task: str, *, cascade: bool = False) -> Removal:
+        """Forget a task; says what was freed, what was reset and what its data left behind.
+
+        Args:
+            task: which task.
+            cascade: also remove tasks that build on it; without it that is refused.
+        """
+        self._load(self.network.components())
+        going = accounting.tasks_to_remove(self.network, task, cascade)
+        freed: list[str] = []
+        reset: list[str] = []
+        for name in going:
+            self.tombstones[name] = self.network.tasks[name].private_to
+            gone, fresh = self.network.release(name)
+            freed += gone
+            reset += fresh
+            self.entries.pop(name, None)
+            self._probed.pop(name, None)
+        for name in (*freed, *reset):
+            self.sources.pop(name, None)
+        self._fused.clear()
+        parts = self.network.components()
+        residue = tuple(n for n, held in self.sources.items() if n in parts and not set(going).isdisjoint(held))
+        self.note("removed", going)
+        return Removal(going, tuple(freed), tuple(reset), residue)
+
+    def note(
+        self,
+        what: str,
+        tasks: Sequence[str],
+        *,
+        isolation: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        run: str | None = None,
+        stage: int | None = None,
+    ) -> None:
+        """Add a line to the history."""
+        self.history.append(
+            Event(
+                what=what,
+                tasks=tuple(tasks),
+                isolation=isolation,
+                method=self.method,
+                config=dict(config or {}),
+                run=run,
+                stage=stage,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+        )
+
+    def adopt(self, network: Network, learned: Sequence[str], changed: Iterable[str]) -> None:
+        """Take a network in which `learned` was trained and the components `changed` moved."""
+        self.network = network
+        self._fused.clear()
+        paths = network.paths()
+        for name in changed:
+            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
+            self.sources[name] = {**self.sources.get(name, {}), **users}
+        for task in learned:
+            self.tombstones.pop(task, None)
+            outputs = {"outputs": probe_outputs(network, task, self.seed)}
+            sha = digest(outputs)
+            self._probes[sha] = outputs
+            probe = ProbeEntry(seed=self.seed, count=PROBE_COUNT, learned=sha, saved=sha, machine=machine())
+            self.entries[task] = TaskEntry(probe=probe)
+
+    # ---- on disk ----------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | FilePath) -> FilePath:
+        """Write the system to a folder; only what changed is written. Returns the folder.
+
+        Raises:
+            StoreError: the folder holds something else, another process writes it, or the disk is full; whatever
+                system was there is unchanged.
+        """
+        store = Store(folder)
+        same = self.store is not None and self.store.folder.resolve() == store.folder.resolve()
+        if not same:
+            self._load(self.network.components())
+        manifest, blobs = self._snapshot()
+        store.write(manifest, blobs)
+        self.store = store
+        return store.folder
+
+    def _snapshot(self) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
+        parts = self.network.components()
+        sizes = accounting.byte_counts(self.network)
+        here = [name for name in parts if name not in self._absent]
+        tensors = self.network.tensors(here)
+        shas = {**self._absent, **{name: digest(tensors[name]) for name in here}}
+        blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
+        state = self.network.state_dict(keep_vars=True)
+        extra = {n: {k: state[key] for k, key in parts[n].auxiliary.items()} for n in here if parts[n].auxiliary}
+        auxiliary = {name: digest(held) for name, held in extra.items()}
+        blobs |= {auxiliary[name]: held for name, held in extra.items()}
+        self._refresh_probes(shas)
+        for entry in self.entries.values():
+            for sha in (entry.probe.learned, entry.probe.saved) if entry.probe else ():
+                if sha in self._probes:
+                    blobs[sha] = self._probes[sha]
+        entries = {
+            name: ComponentEntry(
+                sha256=shas[name],
+                kind=part.kind,
+                capacity=part.capacity,
+                parent=part.parent,
+                size_bytes=sizes[name],
+                auxiliary=auxiliary.get(name),
+                sources=self.sources.get(name, {}),
+            )
+            for name, part in parts.items()
+        }
+        manifest = Manifest(
+            polypath=_version(),
+            network=network_name(type(self.network)),
+            plan=self.network.plan(),
+            method=self.method,
+            config=self.config,
+            seed=self.seed,
+            suite=self.suite_config,
+            components=entries,
+            tasks={name: self.entries.get(name, TaskEntry()) for name in self.tasks},
+            tombstones=self.tombstones,
+            history=self.history,
+        )
+        return manifest, blobs
+
+    def _refresh_probes(self, shas: Mapping[str, str]) -> None:
+        """Record today's answers of every task whose components changed since they were last recorded."""
+        for task in self.tasks:
+            names = self.network.path(task).components
+            now = tuple(shas[name] for name in names)
+            entry = self.entries.get(task, TaskEntry())
+            if self._probed.get(task) == now or entry.probe is None or any(name in self._absent for name in names):
+                continue
+            outputs = {"outputs": probe_outputs(self.network, task, entry.probe.seed, entry.probe.count)}
+            sha = digest(outputs)
+            self._probes[sha] = outputs
+            probe = entry.probe.changed(saved=sha, machine=machine())
+            self.entries[task] = entry.changed(probe=probe)
+            self._probed[task] = now
+
+    def probe_answer(self, sha256: str) -> torch.Tensor:
+        """Recorded outputs by their digest, from memory or from disk."""
+        if sha256 not in self._probes:
+            assert self.store is not None
+            self._probes[sha256] = self.store.tensors(sha256)
+        return self._probes[sha256]["outputs"]
+
+    # ---- inside -----------------------------------------------------------------------------------------------
+
+    def load_all(self) -> None:
+        """Bring every component into memory."""
+        self._load(self.network.components())
+
+    def _load(self, names: Iterable[str]) -> None:
+        missing = {name: self._absent[name] for name in names if name in self._absent}
+        if not missing:
+            return
+        assert self.store is not None
+        self.network.assign({name: self.store.tensors(sha) for name, sha in missing.items()})
+        for name in missing:
+            del self._absent[name]
+        self.network.eval()
+
+    def _module(self, task: str) -> nn.Module:
+        if task not in self._fused:
+            self._fused[task] = self.extract(task, fused=True)
+        return self._fused[task]
+
+    def _plan_only(self) -> Network:
+        return type(self.network).restore(self.network.plan())
+
+
+def load(folder: str | FilePath) -> System:
+    """The system saved in a folder; needs neither data nor the code that learned it.
+
+    Reads the manifest only; a task's components are memory-mapped when it is first asked for.
+
+    Raises:
+        StoreError: the folder holds no system.
+        CorruptError: the manifest is damaged; says where.
+        NewerFormat: it was written by a newer polypath.
+    """
+    store = Store.existing(folder)
+    manifest = store.manifest()
+    network = network_class(manifest.network).restore(manifest.plan)
+    system = System(
+        network.eval(), method=manifest.method, config=manifest.config, seed=manifest.seed, suite=manifest.suite
+    )
+    system.store = store
+    system.entries = dict(manifest.tasks)
+    system.sources = {name: dict(entry.sources) for name, entry in manifest.components.items()}
+    system.tombstones = dict(manifest.tombstones)
+    system.history = list(manifest.history)
+    system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
+    system._probed = {
+        task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
+        for task in network.tasks
+    }
+    return system
+
+
+def answer(task: Task, outputs: torch.Tensor) -> Prediction:
+    """Raw outputs (n, target.outputs) as labels and probabilities, or values in the target's units."""
+    target = task.target
+    if isinstance(target, Regression):
+        if target.mean:
+            outputs = outputs * torch.tensor(target.std) + torch.tensor(target.mean)
+        return Prediction(task.name, None, None, outputs)
+    if isinstance(target, MultiLabel):
+        probabilities = outputs.sigmoid()
+        rows = [[target.labels[i] for i in row.nonzero().flatten().tolist()] for row in probabilities > 0.5]
+        return Prediction(task.name, rows, probabilities, None)
+    assert isinstance(target, Classification)
+    probabilities = outputs.softmax(1)
+    return Prediction(task.name, [target.labels[i] for i in outputs.argmax(1).tolist()], probabilities, None)
+
+
+def _version() -> str:
+    from polypath import __version__
+
+    return __version__

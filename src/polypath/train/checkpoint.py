@@ -1,0 +1,138 @@
+"""Epoch checkpoints: one flat safetensors file that holds everything a loop changes; no pickle.
+
+Every object becomes named tensors plus JSON values. Restoring copies values into the tensors that are there, so that
+devices and memory layouts stay as the engine placed them: the continued run does the same arithmetic as the unbroken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polypath.core.errors import CorruptError
+from polypath.core.files import write_atomically
+
+Tensors = dict[str, torch.Tensor]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write `state` (networks, optimizers, dicts of them, JSON values) and `facts` (JSON) as one file, atomically."""
+    from safetensors.torch import save
+
+    tensors: Tensors = {}
+    values = {name: _pack(item, name, tensors) for name, item in state.items()}
+    ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    header = {"facts": json.dumps(dict(facts)), "values": json.dumps(values)}
+    data = save(ready, metadata=header)
+    write_atomically(path, lambda file: file.write(data))  # type: ignore[func-returns-value]
+
+
+def checkpoint_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without reading its tensors.
+
+    Raises:
+        CorruptError: the file is truncated or not a checkpoint.
+    """
+    return dict(json.loads(_header(path)["facts"]))
+
+
+def restore_checkpoint(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a checkpoint's values into the objects of `state`; returns its facts.
+
+    JSON values inside dicts are updated in place.
+
+    Raises:
+        CorruptError: unreadable, or the objects do not have the shapes that were saved.
+    """
+    from safetensors import safe_open
+
+    header = _header(path)
+    values = json.loads(header["values"])
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    if set(values) != set(state):
+        raise CorruptError(f"{path}: holds {sorted(values)}, but this run keeps {sorted(state)}")
+    try:
+        for name, item in state.items():
+            _unpack(item, name, values[name], tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CorruptError(f"{path}: does not fit this run ({error}); delete it to train the stage again") from error
+    return dict(json.loads(header["facts"]))
+
+
+def _header(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CorruptError(f"checkpoint {path} cannot be read: {error}; delete it to train the stage again") from error
+    if "facts" not in header:
+        raise CorruptError(f"{path} is not a polypath checkpoint")
+    return header
+
+
+def _pack(item: Any, prefix: str, tensors: Tensors) -> Any:
+    if isinstance(item, nn.Module):
+        for key, tensor in item.state_dict().items():
+            tensors[f"{prefix}/{key}"] = tensor
+        return None
+    if isinstance(item, torch.optim.Optimizer):
+        return _pack_optimizer(item, prefix, tensors)
+    if isinstance(item, Mapping):
+        return {key: _pack(value, f"{prefix}/{key}", tensors) for key, value in item.items()}
+    if isinstance(item, torch.Tensor):
+        tensors[prefix] = item
+        return None
+    return item
+
+
+def _pack_optimizer(item: torch.optim.Optimizer, prefix: str, tensors: Tensors) -> Any:
+    packed = item.state_dict()
+    plain: dict[str, Any] = {"groups": packed["param_groups"], "state": {}}
+    for number, entries in packed["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{prefix}/{number}/{key}"] = value
+            else:
+                plain["state"].setdefault(str(number), {})[key] = value
+    return plain
+
+
+def _unpack(item: Any, prefix: str, values: Any, tensors: Tensors) -> None:
+    if isinstance(item, nn.Module):
+        with torch.no_grad():
+            for key, tensor in item.state_dict().items():
+                tensor.copy_(tensors[f"{prefix}/{key}"])
+    elif isinstance(item, torch.optim.Optimizer):
+        _unpack_optimizer(item, prefix, values, tensors)
+    elif isinstance(item, torch.Tensor):
+        item.copy_(tensors[prefix])
+    elif isinstance(item, dict):
+        for key in values:
+            if isinstance(item.get(key), (nn.Module, torch.optim.Optimizer, torch.Tensor, dict)):
+                _unpack(item[key], f"{prefix}/{key}", values[key], tensors)
+            else:
+                item[key] = values[key]
+
+
+def _unpack_optimizer(item: torch.optim.Optimizer, prefix: str, values: Any, tensors: Tensors) -> None:
+    own = f"{prefix}/"
+    state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in values["state"].items()}
+    parameters = [p for group in item.param_groups for p in group["params"]]
+    for name, tensor in tensors.items():
+        number, _, key = name.removeprefix(own).partition("/")
+        if not name.startswith(own) or not number.isdigit() or "/" in key:
+            continue
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            # Moments keep their parameter's memory layout: fused optimizers walk both in storage order.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
+        state.setdefault(int(number), {})[key] = tensor
+    item.load_state_dict({"state": state, "param_groups": values["groups"]})

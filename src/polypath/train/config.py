@@ -1,0 +1,32 @@
+"""Settings of a run that are not the method's: device, precision, threads, checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from polypath.core.config import Config
+
+
+class RunConfig(Config):
+    """How a run uses the machine.
+
+    Args:
+        device: `auto` takes a GPU where there is one; else `cpu`, `cuda` or `mps`.
+        devices: processes that share every batch (data parallel); more than one needs a launcher such as torchrun
+            or `device="cpu"` and `cuda` alike through lightning-fabric's own.
+        precision: `auto` is bf16 autocast where the hardware has bf16 matrix units (CUDA since Ampere, CPUs with
+            AMX or AVX512-BF16), else float32; `32-true`; `bf16-mixed`.
+        threads: CPU threads inside operations; None takes every core the process may use. Part of the record,
+            because gradients at different counts differ in the last bits.
+        checkpoint_every: epochs between checkpoints; 0 writes none.
+        workers: processes that decode streamed images ahead of time.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(1, gt=0)
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    threads: int | None = Field(None, gt=0)
+    checkpoint_every: int = Field(1, ge=0)
+    workers: int = Field(0, ge=0)

@@ -1,0 +1,110 @@
+"""Progress of a run: a bar with the time left on a terminal, callbacks from Python, silence elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Args:
+        stage, stages: stage being learned, and how many there are.
+        epoch, epochs: of this stage.
+        step, steps: optimizer steps done and due in this epoch.
+        seconds_left: estimate for this stage, None before the first steps.
+    """
+
+    stage: int
+    stages: int
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    seconds_left: float | None
+
+
+class Display:
+    """Shows a stage's progress and tells callbacks.
+
+    Args:
+        title: what is being learned.
+        show: draw a bar (only when standard error is a terminal).
+        on_progress: called at most four times a second and at the end of every epoch.
+    """
+
+    def __init__(self, title: str, show: bool, on_progress: Callable[[Progress], Any] | None) -> None:
+        self._title, self._on_progress = title, on_progress
+        self._show = show and sys.stderr.isatty()
+        self._bar: Any = None
+        self._row: Any = None
+        self._told = 0.0
+        self._began = 0.0
+        self._first = 0
+        self.stage, self.stages, self.epoch, self.epochs, self.step, self.steps = 0, 1, 0, 0, 0, 0
+
+    def __enter__(self) -> Self:
+        if self._show:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, stage: int, stages: int, epochs: int, steps: int, first: int) -> None:
+        """A stage starts at epoch `first`."""
+        self.stage, self.stages, self.epochs, self.steps = stage, stages, epochs, steps
+        self.epoch, self.step, self._first, self._began = first, 0, first, time.monotonic()
+        if self._bar is not None:
+            if self._row is not None:
+                self._bar.remove_task(self._row)
+            name = self._title if stages == 1 else f"{self._title} stage {stage + 1}/{stages}"
+            self._row = self._bar.add_task(name, total=epochs * steps, completed=first * steps, note="")
+
+    def advance(self) -> None:
+        """One optimizer step is done."""
+        self.step += 1
+        if self._bar is not None:
+            self._bar.update(self._row, advance=1)
+        now = time.monotonic()
+        if self._on_progress is not None and now - self._told > 0.25:
+            self._tell(now)
+
+    def end_epoch(self, note: str) -> None:
+        """An epoch is done."""
+        self.epoch, self.step = self.epoch + 1, 0
+        if self._bar is not None:
+            self._bar.update(self._row, completed=self.epoch * self.steps, note=note)
+        if self._on_progress is not None:
+            self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        self._told = now
+        done = (self.epoch - self._first) * self.steps + self.step
+        due = (self.epochs - self.epoch) * self.steps - self.step
+        left = (now - self._began) / done * due if done else None
+        assert self._on_progress is not None
+        self._on_progress(Progress(self.stage, self.stages, self.epoch, self.epochs, self.step, self.steps, left))

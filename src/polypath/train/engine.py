@@ -1,0 +1,332 @@
+"""The run engine: everything around a method's loop, on one device or several."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polypath.core.errors import Cancelled, InvalidInput
+from polypath.core.examples import Batch, Examples, Sealed, TaskData
+from polypath.core.network import Network
+from polypath.core.seeds import derive, generator, seeded
+from polypath.data import batches as streams
+from polypath.metrics import confusion_matrix, measure
+from polypath.metrics.evaluation import outputs_of
+from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
+from polypath.train.config import RunConfig
+from polypath.train.display import Display, Progress
+from polypath.train.environment import cpu_facts, environment, usable_cores
+from polypath.train.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """The `Run` that methods receive.
+
+    Args:
+        seed: of every random stream.
+        config: device, precision, threads, checkpoints.
+        out: folder of this run (metrics.jsonl, checkpoint/); None keeps everything in memory.
+        resume: continue from the checkpoint in `out`.
+        title: shown in the progress display.
+        progress: draw a progress bar on a terminal.
+        on_progress: called with a `Progress` while the run goes on; may call `cancel()`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        config: RunConfig | None = None,
+        out: Path | None = None,
+        resume: bool = False,
+        title: str = "learning",
+        progress: bool = True,
+        on_progress: Callable[[Progress], Any] | None = None,
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        self.seed, self.config, self.out, self.resume = seed, config or RunConfig(), out, resume
+        self.threads = self.config.threads or usable_cores()
+        self.precision = resolved_precision(self.config)
+        accelerator = self.config.device if self.config.device != "auto" else _best_device()
+        if accelerator == "cuda" and not torch.cuda.is_available():
+            raise InvalidInput("device 'cuda' was asked for, but torch sees no CUDA GPU; use device='auto' or 'cpu'")
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            devices=self.config.devices,
+            precision=self.precision,  # type: ignore[arg-type]
+            strategy="ddp" if self.config.devices > 1 else "auto",
+        )
+        self.fabric.launch()
+        self.device = self.fabric.device
+        if out is not None:
+            (out / "checkpoint").mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(out / "metrics.jsonl" if out is not None and self.fabric.is_global_zero else None)
+        self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
+        self.stage, self.stages, self.epoch = 0, 1, 0
+        self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
+        self._cancelled = False
+        self._note = ""
+
+    # ---- random streams ---------------------------------------------------------------------------------------
+
+    def rng(self, *key: object) -> torch.Generator:
+        """A fresh CPU generator for the stream `key`."""
+        return generator(self.seed, *key)
+
+    def seeded(self, *key: object) -> AbstractContextManager[None]:
+        """The global generator seeded for the stream `key` inside the block."""
+        return seeded(self.seed, *key)
+
+    # ---- data -------------------------------------------------------------------------------------------------
+
+    def batches(
+        self, data: TaskData, size: int, *key: object, equal_to: int | None = None, augment: bool = True
+    ) -> Iterator[Batch]:
+        """Training batches of one epoch, see `polypath.core.run.Run.batches`."""
+        order = self.rng("order", *key)
+        count = len(data.train)
+        index = torch.randperm(count, generator=order)
+        if equal_to is not None and equal_to > count:
+            index = streams.oversampled(count, equal_to, order)
+        # Every process draws the same order and takes its share of every batch, augmented from a stream of its own.
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        stream = generator(self.seed, "augment", rank, *key)
+        rows = [_at_least(part, world)[rank::world] for part in index.split(size)]
+        loaded = streams.stream(data, rows, self.device, stream, augment, workers=self.config.workers)
+        for batch in loaded:
+            self.samples += len(batch) * world
+            yield Batch(self._laid_out(batch.inputs), batch.targets)
+
+    def _laid_out(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def place(self, network: Network) -> None:
+        """To the device, channels-last: the layout in which convolutions run fastest on CPUs and GPUs alike."""
+        network.to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
+        """Epoch numbers; restores `state` on entry, checkpoints and seeds every epoch."""
+        first = self._restored(state)
+        self.display.begin(self.stage, self.stages, count, steps, first)
+        self.journal.rewind(self.stage, first)
+        for epoch in range(first, count):
+            self.epoch = epoch
+            began, spent = time.monotonic(), self.evaluate_s
+            with seeded(self.seed, "epoch", self.stage, epoch, self.fabric.global_rank):
+                yield epoch
+            self.train_s += time.monotonic() - began - (self.evaluate_s - spent)
+            self._average_statistics(state)
+            self._checkpoint(epoch, count, state)
+            self.display.end_epoch(self._note)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where the run uses it."""
+        return self.fabric.autocast()
+
+    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
+        if self._cancelled:
+            raise Cancelled("the run was stopped" + self._how_to_resume())
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.fabric.world_size > 1:
+            self._average_gradients(optimizer)
+        optimizer.step()
+        self.display.advance()
+
+    def cancel(self) -> None:
+        """Stop at the next optimizer step; the last finished epoch is on disk."""
+        self._cancelled = True
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside the block the first Ctrl-C cancels cleanly and a second one interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def stop(number: int, frame: Any) -> None:
+            self.cancel()
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # ---- measuring --------------------------------------------------------------------------------------------
+
+    def score(self, network: Network, data: TaskData, exit: str | None = None) -> dict[str, float]:
+        """Metrics on validation examples; written down and returned.
+
+        Raises:
+            InvalidInput: the task has no validation split.
+        """
+        if data.val is None:
+            raise InvalidInput(
+                f"task {data.name!r} has no validation split, but the method selects by validation; "
+                "build the suite with validation=0.1 or so"
+            )
+        values = self._measured(network, data, data.val, exit)[0]
+        self._write_score(data.name, "val", values, exit)
+        return values
+
+    def record_test(self, network: Network, data: Sequence[TaskData]) -> None:
+        """Metrics on the sealed test split: written to metrics.jsonl, never returned."""
+        for item in data:
+            if item.test is not None:
+                values, confusion = self._measured(network, item, item.test.unseal())
+                self._write_score(item.name, "test", values, None, confusion)
+
+    def _measured(
+        self, network: Network, data: TaskData, examples: Examples | Sealed, exit: str | None = None
+    ) -> tuple[dict[str, float], list[list[int]] | None]:
+        began = time.monotonic()
+        opened = examples.unseal() if isinstance(examples, Sealed) else examples
+        module = network.extract(data.name, exit=exit).to(self.device)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        outputs = outputs_of(module, data.task, opened, self.device)
+        values = measure(data.task, outputs, opened.targets)
+        confusion = None
+        if data.task.target.kind == "classification":
+            confusion = confusion_matrix(outputs.argmax(1), opened.targets, data.task.target.outputs).tolist()
+        self.evaluate_s += time.monotonic() - began
+        return values, confusion
+
+    def _write_score(
+        self,
+        task: str,
+        split: str,
+        values: dict[str, float],
+        exit: str | None = None,
+        confusion: list[list[int]] | None = None,
+    ) -> None:
+        line: dict[str, Any] = {"kind": "score", "stage": self.stage, "epoch": self.epoch, "task": task, "split": split}
+        line["values"] = values
+        if exit is not None:
+            line["exit"] = exit
+        if confusion is not None:
+            line["confusion"] = confusion
+        self.journal.write(line)
+
+    def log(self, **values: Any) -> None:
+        """One line of kind `train` in metrics.jsonl."""
+        self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
+        losses = values.get("loss")
+        if isinstance(losses, dict) and losses:
+            self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
+
+    def map(self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None) -> list[Any]:
+        """`function(shared, job)` for every job, in order, in this process."""
+        return [function(shared, job) for job in jobs]
+
+    def environment(self) -> dict[str, Any]:
+        """Machine, versions and settings of this run."""
+        return environment(self.device, self.precision, self.threads)
+
+    def peak_memory_bytes(self) -> int:
+        """Highest memory use so far: of the GPU where one is used, else of the whole process."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def begin_stage(self, stage: int, stages: int) -> None:
+        """The next `epochs` belong to this stage."""
+        self.stage, self.stages, self.epoch = stage, stages, 0
+
+    def end_stage(self) -> None:
+        """The stage is saved as a system: its checkpoint is no longer needed."""
+        file = self._checkpoint_file()
+        if file is not None and self.fabric.is_global_zero:
+            file.unlink(missing_ok=True)
+
+    def _checkpoint_file(self) -> Path | None:
+        return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}.safetensors"
+
+    def _restored(self, state: dict[str, Any]) -> int:
+        file = self._checkpoint_file()
+        if not self.resume or file is None or not file.exists():
+            return 0
+        if checkpoint_facts(file)["seed"] != self.seed:
+            raise InvalidInput(
+                f"{file} was written with another seed; resume with the same settings or use another out"
+            )
+        facts = restore_checkpoint(file, state)
+        self.samples, self.train_s, self.evaluate_s = facts["samples"], facts["train_s"], facts["evaluate_s"]
+        log.info("resumed after epoch %d of stage %d", facts["epoch"], self.stage)
+        return int(facts["epoch"]) + 1
+
+    def _checkpoint(self, epoch: int, count: int, state: dict[str, Any]) -> None:
+        file, every = self._checkpoint_file(), self.config.checkpoint_every
+        if file is None or not every or not self.fabric.is_global_zero or ((epoch + 1) % every and epoch + 1 < count):
+            return
+        facts = {"seed": self.seed, "stage": self.stage, "epoch": epoch, "samples": self.samples}
+        save_checkpoint(file, state, {**facts, "train_s": self.train_s, "evaluate_s": self.evaluate_s})
+
+    def _how_to_resume(self) -> str:
+        if self.out is None:
+            return ""
+        return f"; finished epochs are in {self.out}: run the same command with --resume to go on"
+
+    # ---- several processes ------------------------------------------------------------------------------------
+
+    def _average_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        flat = torch.cat([p.grad.flatten() for p in held])  # type: ignore[union-attr]
+        flat = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
+        for parameter, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
+            parameter.grad.copy_(part.view_as(parameter))  # type: ignore[union-attr]
+
+    def _average_statistics(self, state: dict[str, Any]) -> None:
+        """BatchNorm statistics are gathered a process at a time; after an epoch all hold their mean."""
+        if self.fabric.world_size == 1:
+            return
+        for item in state.values():
+            if isinstance(item, Network):
+                for buffer in item.buffers():
+                    if buffer.is_floating_point():
+                        buffer.copy_(self.fabric.all_reduce(buffer.clone(), reduce_op="mean"))  # type: ignore[arg-type]
+
+
+def resolved_precision(config: RunConfig) -> str:
+    """What `auto` means on this machine."""
+    if config.precision != "auto":
+        return config.precision
+    device = config.device if config.device != "auto" else _best_device()
+    fast = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and cpu_facts()["bf16"]
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The rows, repeated from the start until every process has one: a step needs all processes."""
+    return rows if len(rows) >= count else rows.repeat(-(-count // len(rows)))[:count]
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+__all__ = ["Engine", "Progress", "RunConfig", "derive", "resolved_precision"]

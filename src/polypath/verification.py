@@ -1,0 +1,152 @@
+"""Proof that a system is what it was: contents against digests, answers against recorded answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from polypath.core.component import digest
+from polypath.core.errors import CorruptError
+from polypath.core.network import Network
+from polypath.core.probe import machine, probe_outputs
+
+if TYPE_CHECKING:
+    from polypath.store import ProbeEntry
+    from polypath.system import System
+
+Replay = Literal["identical", "close", "different", "unreadable", "not recorded"]
+CLOSE = 1e-5  # relative; float32 convolutions of other processors and versions sum in another order
+
+
+@dataclass(frozen=True)
+class TaskVerification:
+    """What was found about one task.
+
+    Args:
+        replay: its recorded answers, computed again from a reloaded copy.
+        difference: largest absolute difference of that replay.
+        drift: largest absolute difference between the answers recorded now and when the task was learned; a task
+            that exact learning promised to keep has 0.
+        damaged: components on its path whose contents are not what the manifest names.
+    """
+
+    replay: Replay
+    difference: float | None = None
+    drift: float | None = None
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of `System.verify`.
+
+    Args:
+        damaged: component -> what is wrong with it, on disk or in memory.
+        tasks: task -> what was found.
+        same_machine: whether bit-identity was the standard (same processor and torch as at saving), or closeness.
+    """
+
+    damaged: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, TaskVerification] = field(default_factory=dict)
+    same_machine: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as recorded."""
+        good = {"identical", "not recorded"} if self.same_machine else {"identical", "close", "not recorded"}
+        return not self.damaged and all(task.replay in good for task in self.tasks.values())
+
+    @property
+    def failing(self) -> list[str]:
+        """Tasks that no longer answer as recorded."""
+        good = {"identical", "not recorded"} if self.same_machine else {"identical", "close", "not recorded"}
+        return [name for name, task in self.tasks.items() if task.replay not in good or task.damaged]
+
+    def summary(self) -> str:
+        """One sentence for people."""
+        proof = "bit-identical" if self.same_machine else f"within {CLOSE:g} (other machine than at saving)"
+        if self.ok:
+            return f"all component hashes hold; recorded answers of {len(self.tasks)} task(s) replayed {proof}"
+        wrong = "; ".join(f"{name}: {why}" for name, why in self.damaged.items())
+        tasks = f"; task(s) that no longer answer as recorded: {', '.join(self.failing)}" if self.failing else ""
+        return (wrong or "component hashes hold") + tasks
+
+
+def verify_system(system: System) -> Verification:
+    """See `System.verify`. A saved system is checked on disk and in memory, an unsaved one in memory."""
+    damaged = {**_damaged_on_disk(system), **_moved_in_memory(system)}
+    copy = _reloaded(system)
+    same = True
+    tasks = {}
+    for name in system.tasks:
+        entry = system.entries.get(name)
+        held = tuple(part for part in system.network.path(name).components if part in damaged)
+        if entry is None or entry.probe is None:
+            tasks[name] = TaskVerification("not recorded", damaged=held)
+            continue
+        same = same and entry.probe.machine == machine()
+        tasks[name] = _replayed(system, copy, name, entry.probe, held)
+    return Verification(damaged, tasks, same)
+
+
+def _damaged_on_disk(system: System) -> dict[str, str]:
+    if system.store is None:
+        return {}
+    manifest = system.store.manifest()
+    wrong = system.store.damaged(manifest)
+    return {name: wrong[entry.sha256] for name, entry in manifest.components.items() if entry.sha256 in wrong}
+
+
+def _moved_in_memory(system: System) -> dict[str, str]:
+    """Components in memory that differ from the manifest without anything having been learned since the save."""
+    if system.store is None:
+        return {}
+    manifest = system.store.manifest()
+    if len(manifest.history) != len(system.history):
+        return {}
+    here = [name for name in manifest.components if name not in system._absent and name in system.network.components()]
+    return {
+        name: "the copy in memory was changed after it was saved"
+        for name, tensors in system.network.tensors(here).items()
+        if digest(tensors) != manifest.components[name].sha256
+    }
+
+
+def _reloaded(system: System) -> Network:
+    """The saved system in a network of its own; the one in memory where nothing was saved."""
+    if system.store is None:
+        return system.network
+    from polypath.nn import network_class
+
+    manifest = system.store.manifest()
+    network = network_class(manifest.network).restore(manifest.plan)
+    for name, entry in manifest.components.items():
+        try:
+            network.assign({name: system.store.tensors(entry.sha256)})
+        except (CorruptError, KeyError, RuntimeError):
+            continue  # stays on the meta device; tasks that use it are reported as unreadable
+    return network.eval()
+
+
+def _replayed(
+    system: System, copy: Network, task: str, probe: ProbeEntry, damaged: tuple[str, ...]
+) -> TaskVerification:
+    if task not in copy.tasks:
+        return TaskVerification("not recorded", damaged=damaged)
+    if any(t.is_meta for held in copy.tensors(copy.path(task).components).values() for t in held.values()):
+        return TaskVerification("unreadable", damaged=damaged)
+    try:
+        saved, learned = system.probe_answer(probe.saved), system.probe_answer(probe.learned)
+    except CorruptError:
+        return TaskVerification("unreadable", damaged=damaged)
+    now = probe_outputs(copy, task, probe.seed, probe.count)
+    drift = float((saved - learned).abs().max())
+    difference = float((now - saved).abs().max())
+    replay: Replay = "different"
+    if torch.equal(now, saved):
+        replay = "identical"
+    elif difference <= CLOSE * max(1.0, float(saved.abs().max())):
+        replay = "close"
+    return TaskVerification(replay, difference, drift, damaged)
