@@ -76,7 +76,7 @@ def cka(seed: int) -> list[dict[str, Any]]:
                 "fraction": 0.5,
                 "debiased": False,
                 "samples": 1000,
-                "inputs": "probe",
+                "inputs": "common",
                 "tasks": ["cars", "birds"],
                 "layers": layers,
                 "modules": modules,
@@ -128,7 +128,7 @@ def sample(
                     split=split,
                     metric="accuracy",
                     stages=[stage] * 12,
-                    epochs=list(range(1, 13)),
+                    epochs=list(range(12)),
                     values=values.tolist(),
                 )
             )

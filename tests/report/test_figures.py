@@ -50,13 +50,13 @@ def curve(task, stages, epochs, values, split="test"):
 
 def test_curves_of_one_stage_are_drawn_over_their_own_epochs(samples):
     results = [
-        samples.sample("a", 0, tasks=("s", "t"), curves=[curve("s", [0, 0], [1, 2], [0, 1]), curve("t", [1], [1], [1])])
+        samples.sample("a", 0, tasks=("s", "t"), curves=[curve("s", [0, 0], [0, 1], [0, 1]), curve("t", [1], [0], [1])])
     ]
     assert figures.curve_axis(results, "accuracy") is None
 
 
 def test_curves_over_several_stages_are_drawn_over_the_epochs_of_the_run(samples):
-    curves = [curve("s", [0, 0, 1, 1, 1, 2], [1, 2, 1, 2, 3, 1], [0.0] * 6)]
+    curves = [curve("s", [0, 0, 1, 1, 1, 2], [0, 1, 0, 1, 2, 0], [0.0] * 6)]
     results = [samples.sample("a", 0, tasks=("s",), curves=curves)]
     # two epochs before stage 1, 2 + 3 before stage 2
     offsets = figures.curve_axis(results, "accuracy")
@@ -67,7 +67,7 @@ def test_curves_over_several_stages_are_drawn_over_the_epochs_of_the_run(samples
 
 def test_curves_are_averaged_over_seeds(samples):
     results = [
-        samples.sample("a", s, tasks=("t",), curves=[curve("t", [0, 0], [1, 2], v)])
+        samples.sample("a", s, tasks=("t",), curves=[curve("t", [0, 0], [0, 1], v)])
         for s, v in enumerate(([0.1, 0.5], [0.3, 0.5]))
     ]
     points = figures._curves(results, "t", "accuracy", None)["a", "test"]

@@ -95,3 +95,4 @@ def test_command_of_one_seed_and_of_nothing(samples):
         command(summary_of(samples, a={3: 0.5}), {}) == "polypath run part/cifar100 --quick --seed 3 --out runs/again"
     )
     assert command(summarise([]), {}) is None
+    assert command(summarise([samples.sample("a", 0, tasks=("t",), recipe="own")]), {}) is None

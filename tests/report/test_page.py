@@ -14,6 +14,7 @@ import pytest
 from polypath.core.errors import CorruptError
 from polypath.core.result import Lifelong
 from polypath.report.page import write_report
+from polypath.report.sections import duplicates, facts
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "source", "wbr"}
 
@@ -223,3 +224,17 @@ def test_a_broken_record_leaves_the_old_page(samples, make_run):
         write_report(run)
     assert (run / "report.html").read_bytes() == before
     assert sorted(p.name for p in run.iterdir()) == ["a", "report.html", "summary.json"]
+
+
+def test_facts_that_hold_for_all_tasks_are_said_once(samples):
+    result = samples.sample("a", 0, tasks=("s", "t"))
+    tasks = [
+        task.changed(facts={"licence": "free", "dataset": name, "examples": {"train": 1}, "duplicates_train_test": n})
+        for task, name, n in zip(result.tasks, ("x", "y"), (2, 3), strict=True)
+    ]
+    results = [result.changed(tasks=tasks)]
+    grid = facts(results)
+    assert grid.header == ("task", "train examples", "test examples", "dataset", "duplicates train test")
+    assert grid.rows == (("s", "5,000", "1,000", "x", "2"), ("t", "5,000", "1,000", "y", "3"))
+    assert grid.notes[0] == "All tasks: licence free."
+    assert duplicates(results) == [("duplicates train test", 5)]

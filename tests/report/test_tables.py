@@ -14,6 +14,7 @@ from polypath.report.tables import (
     accuracy_grid,
     cost_grid,
     count,
+    machine,
     measured,
     number,
     paired_grid,
@@ -155,8 +156,8 @@ def test_reproduction_table_by_hand(folder):
     grid = reproduction_grid(folder)
     assert grid.header == ("figure", "paper", "ours", "seeds", "spread", "machine", "commit")
     assert grid.rows == (
-        ("PaRT", "0.820 ± 0.010", "0.810", "2", "0.014", "2 x test CPU", "0123456789"),
-        ("single", "0.750", "0.610 (not reached)", "2", "0.014", "2 x test CPU", "0123456789"),
+        ("PaRT", "0.820 ± 0.010", "0.810", "2", "0.014", "2 x test CPU, 2 threads", "0123456789abcdef"),
+        ("single", "0.750", "0.610 (not reached)", "2", "0.014", "2 x test CPU, 2 threads", "0123456789abcdef"),
         ("EWC", "0.300", "not run", "0", "–", "–", "–"),
     )
 
@@ -166,8 +167,20 @@ def test_reproduction_needs_the_papers_figures(folder):
     with pytest.raises(InvalidInput, match=r"paper\.json: required is"):
         reproduction_grid(folder)
     (folder / "paper.json").write_text("{")
-    with pytest.raises(CorruptError, match=r"paper\.json: not a JSON file"):
+    with pytest.raises(CorruptError, match=r"paper\.json cannot be read as JSON"):
         reproduction_grid(folder)
     (folder / "paper.json").unlink()
     with pytest.raises(InvalidInput, match=r"paper\.json: required for a reproduction table"):
         reproduction_grid(folder)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"cpu": "Some CPU", "cores": 2, "threads": 2}, "Some CPU, 2 cores, 2 threads"),
+        ({"cpu": "Some CPU", "gpu": "Some GPU", "threads": 8}, "Some GPU, 8 threads"),
+        ({}, "–"),
+    ],
+)
+def test_machine(environment, words):
+    assert machine(environment) == words

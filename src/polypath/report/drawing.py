@@ -86,7 +86,8 @@ def canvas(width: float, height: float, margins: tuple[float, float, float, floa
 
     if margins is None:
         return Figure(figsize=(width, height), dpi=72)
-    figure = Figure(figsize=(width, height), dpi=72, layout="none")
+    figure = Figure(figsize=(width, height), dpi=72)
+    figure.set_layout_engine("none")
     left, right, bottom, top = margins
     figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
     return figure
@@ -104,7 +105,8 @@ def inline(figure: Figure, name: str, title: str) -> str:
 
     buffer = io.StringIO()
     # Not savefig: it draws everything twice where a layout is computed.
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    backend: Any = FigureCanvasSVG(figure)
+    backend.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
     head, body = text.split(">", 1)

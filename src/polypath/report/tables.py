@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.errors import InvalidInput
+from polypath.core.files import read_json
 from polypath.core.result import Result
 from polypath.report.records import read_results
 from polypath.report.summary import by_seed, lower_is_better, spread
@@ -183,10 +184,7 @@ def _paper(folder: Path) -> dict[str, Any]:
         raise InvalidInput(
             f"{path}: required for a reproduction table (the paper's figures), but there is no such file"
         )
-    try:
-        paper = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptError(f"{path}: not a JSON file ({error})") from error
+    paper = read_json(path)
     figures = paper.get("figures") if isinstance(paper, dict) else None
     keys = {"label", "variant", "metric", "value"}
     good = isinstance(figures, list) and all(isinstance(f, dict) and keys <= f.keys() for f in figures)
