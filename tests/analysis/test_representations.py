@@ -131,6 +131,13 @@ def test_a_network_that_shows_no_modules_is_compared_by_layers(tiny, inputs):
     assert len(found["layers"]) == 3
 
 
+def test_layers_alone_run_every_component_once(network, inputs):
+    whole = compare_paths(network, ("a", "b"), inputs)
+    network.step_outputs = lambda value, names: pytest.fail("components ran alone")
+    found = compare_paths(network, ("a", "b"), inputs, CKAConfig(modules=False))
+    assert found == {**whole, "modules": []}
+
+
 def test_a_constant_layer_is_like_nothing(network, inputs):
     nn.init.zeros_(network.pool["l1-m2"].weight)
     found = compare_paths(network, ("a", "b"), inputs)
