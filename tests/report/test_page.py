@@ -171,7 +171,8 @@ def test_an_unfinished_run_still_has_a_page_that_says_so(samples, make_run):
         "No variant has finished, so there is nothing to report yet.",
         "Variant parallel: no finished result (it was started, and stopped or failed).",
         "Variant single: no finished result (it was not started).",
-        "No test value is recorded.", "No learning curves are recorded.", "No costs are recorded.", "No paths are recorded.",
+        "No test value is recorded.", "No learning curves are recorded.", "No costs are recorded.",
+        "No paths are recorded.",
         "No sharing profile is recorded.", "CKA was not computed in this run.", "No facts about the data are recorded.",
         "No environment is recorded.", "polypath run part/digits --out runs/again",
     ):  # fmt: skip

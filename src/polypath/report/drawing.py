@@ -56,7 +56,6 @@ SETTINGS: dict[str, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "figure.constrained_layout.use": True,
 }
 
 
@@ -85,9 +84,8 @@ def canvas(width: float, height: float, margins: tuple[float, float, float, floa
     from matplotlib.figure import Figure
 
     if margins is None:
-        return Figure(figsize=(width, height), dpi=72)
+        return Figure(figsize=(width, height), dpi=72, layout="constrained")
     figure = Figure(figsize=(width, height), dpi=72)
-    figure.set_layout_engine("none")
     left, right, bottom, top = margins
     figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
     return figure
