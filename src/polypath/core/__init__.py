@@ -1,0 +1,1 @@
+"""Contracts: tasks, examples, components, paths, networks, methods, runs, results. No training code."""

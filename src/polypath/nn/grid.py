@@ -8,6 +8,7 @@ in that module, with norm="task"), `head.t2` (own: the task's rows of the output
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path as FilePath
 from typing import Any, Literal, Self
 
@@ -157,10 +158,10 @@ class Grid(Network):
                     continue
                 if self.config.private:
                     self._add_module(name, layer, number)
-                if self.config.norm == "task":
+                if self.config.norm == "task" and (keep is None or norm_name(name, task_id) in keep):
                     self.norms[key_of(norm_name(name, task_id))] = self._initial_norms(layer, self._module(name))
         if keep is None or head_name(task_id) in keep:
-            with seeded(self.config.seed, "head", task_id):
+            with self._seeded("head", task_id):
                 self.heads[task_id] = nn.Linear(self.layout.features, task.target.outputs)
         self._components = None
 
@@ -286,7 +287,7 @@ class Grid(Network):
         self._components = None
 
     def _initial_module(self, layer: int, number: int) -> GridModule:
-        with seeded(self.config.seed, "module", layer, number):
+        with self._seeded("module", layer, number):
             module = self.layout.make(layer)
         if self.config.pretrained:
             from polypath.nn.pretrained import load_convolutions
@@ -295,6 +296,10 @@ class Grid(Network):
         if self.config.norm == "shared":
             module.add_module("norms", self._initial_norms(layer, module))
         return module
+
+    def _seeded(self, *key: object) -> AbstractContextManager[None]:
+        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
+        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
     def _initial_norms(self, layer: int, module: GridModule) -> nn.ModuleDict:
         norms = nn.ModuleDict({name: nn.BatchNorm2d(size) for name, size in module.norm_sizes().items()})

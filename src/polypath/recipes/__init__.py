@@ -16,6 +16,7 @@ RECIPES: dict[str, str] = {
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",
     "part/five_tasks": "polypath.recipes.part.five_tasks:experiment",
     "part/representations": "polypath.recipes.part.representations:experiment",
+    "part/representations_b": "polypath.recipes.part.representations:experiment_b",
 }
 
 

@@ -15,6 +15,7 @@ from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Suite
 from polypath.core.files import read_json, write_json
+from polypath.core.network import Network
 from polypath.core.result import Result
 from polypath.data import build
 from polypath.learning import learn
@@ -98,7 +99,17 @@ def experiment_of(
     """
     found = recipe(name)(size)
     assert isinstance(found, Experiment)
-    values = found.model_dump(mode="json")
+    return altered(found, overrides, seeds, variants)
+
+
+def altered(
+    experiment: Experiment,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    variants: Sequence[str] = (),
+) -> Experiment:
+    """An experiment with changes; arguments and errors as `experiment_of`."""
+    values = experiment.model_dump(mode="json")
     if variants:
         for wanted in variants:
             if wanted not in values["variants"]:
@@ -140,14 +151,14 @@ def _override(values: dict[str, Any], text: str) -> None:
         if rest.partition(".")[0] not in known:
             raise UnknownName("setting (--set method.)", rest, sorted(known))
         for target in targets:
-            _put(target, rest, value)
+            _put(target, rest, value, text)
     elif head == "variants" and rest.count("."):
         name, _, key = rest.partition(".")
         if name not in values["variants"]:
             raise UnknownName("variant (--set variants.)", name, values["variants"])
-        _put(values["variants"][name]["config"], key, value)
+        _put(values["variants"][name]["config"], key, value, text)
     elif head in ("suite", "analysis_options") and rest:
-        _put(values[head], rest, value)
+        _put(values[head], rest, value, text)
     elif not rest and head in (*RunConfig.model_fields, "seeds"):
         values[head] = value
     else:
@@ -156,14 +167,20 @@ def _override(values: dict[str, Any], text: str) -> None:
         )
 
 
-def _put(target: Any, path: str, value: Any) -> None:
+def _put(target: Any, path: str, value: Any, text: str) -> None:
     keys = path.split(".")
-    for key in keys[:-1]:
-        target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-    if isinstance(target, list):
-        target[int(keys[-1])] = value
-    else:
-        target[keys[-1]] = value
+    try:
+        for key in keys[:-1]:
+            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+        if isinstance(target, list):
+            target[int(keys[-1])] = value
+        else:
+            target[keys[-1]] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise InvalidInput(
+            f"--set {text!r}: the path leads below a plain value or past the end of a list; "
+            "`polypath run RECIPE --dry-run` shows every path"
+        ) from None
 
 
 def suite_of(experiment: Experiment, seed: int) -> Suite:
@@ -178,11 +195,7 @@ def planned(experiment: Experiment) -> dict[str, Any]:
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
     for key, variant in experiment.variants.items():
-        method = method_class(variant.method)(**variant.config)
-        with torch.device("meta"):
-            network = method.build([data.task for data in suite], engine)
-            for data in suite:
-                network.add_task(data.task)
+        network = _empty(variant, suite, engine)
         rows = []
         for name in suite.names:
             cost = accounting.cost(network, name)
@@ -191,6 +204,16 @@ def planned(experiment: Experiment) -> dict[str, Any]:
         totals = {"parameters": accounting.total_parameters(network)}
         out["variants"][key] = {"method": variant.method, "tasks": rows, "totals": totals}
     return out
+
+
+def _empty(variant: Variant, suite: Suite, engine: Engine) -> Network:
+    """The network that a variant would train, with all tasks and without values."""
+    method = method_class(variant.method)(**variant.config)
+    with torch.device("meta"):
+        network = method.build([data.task for data in suite], engine)
+        for data in suite:
+            network.add_task(data.task)
+    return network
 
 
 def run_experiment(
@@ -212,6 +235,14 @@ def run_experiment(
         on_progress: called while learning.
         on_result: called after every finished run.
     """
+    if claimable(out, experiment, resume):
+        # What does not fit together is said before the folder is taken, so that the corrected command can have it.
+        first = suite_of(experiment, experiment.seeds[0])
+        engine = Engine(
+            seed=first.seed, config=RunConfig.of({**experiment.run_config(), "devices": 1}, "run"), progress=False
+        )
+        for variant in experiment.variants.values():
+            _empty(variant, first, engine)
     claim(out, experiment, resume)
     results = []
     for seed in experiment.seeds:
@@ -254,12 +285,8 @@ def analysed(system: System, suite: Suite, result: Result, variant: Variant, exp
         if "cka" in wanted:
             options = experiment.analysis_options.get("cka", {})
             first, second = suite.names[:2]
-            found["cka"] = [
-                {
-                    "setup": result.variant,
-                    **analysis.compare_representations(system.network, suite[first], suite[second], **options),
-                }
-            ]
+            record = analysis.compare_representations(system.network, suite[first], suite[second], **options)
+            found["cka"] = [{**record, "setup": result.variant}]
         if "unlearned" in variant.analysis and lifelong.unlearned is None:
             options = experiment.analysis_options.get("unlearned", {})
             lifelong = lifelong.changed(unlearned=analysis.unlearned_matrix(system.network, suite, **options))
@@ -274,8 +301,17 @@ def claim(out: Path, experiment: Experiment, resume: bool) -> None:
     Raises:
         InvalidInput: it holds another run, this run without `resume`, or something else.
     """
+    if claimable(out, experiment, resume):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "config.json", experiment.model_dump(mode="json"))
+
+
+def claimable(out: Path, experiment: Experiment, resume: bool) -> bool:
+    """True where the folder is free, False where it holds this run and `resume` is set; raises as `claim`."""
     file = out / "config.json"
     plain = experiment.model_dump(mode="json")
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"{out} is a file; choose another --out")
     if file.exists():
         found: Mapping[str, Any] = read_json(file)
         if found != plain:
@@ -285,8 +321,7 @@ def claim(out: Path, experiment: Experiment, resume: bool) -> None:
             )
         if not resume:
             raise InvalidInput(f"{out} already holds this run; continue it with --resume or choose another --out")
-        return
+        return False
     if out.exists() and any(out.iterdir()):
         raise InvalidInput(f"{out} exists, is not empty and holds no polypath run; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(file, plain)
+    return True

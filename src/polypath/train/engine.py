@@ -104,7 +104,7 @@ class Engine:
         # Every process draws the same order and takes its share of every batch, augmented from a stream of its own.
         rank, world = self.fabric.global_rank, self.fabric.world_size
         stream = generator(self.seed, "augment", rank, *key)
-        rows = [_at_least(part, world)[rank::world] for part in index.split(size)]
+        rows = [_at_least(part, world)[rank::world] for part in _parts(index, size)]
         loaded = streams.stream(data, rows, self.device, stream, augment, workers=self.config.workers)
         for batch in loaded:
             self.samples += len(batch) * world
@@ -316,6 +316,14 @@ def resolved_precision(config: RunConfig) -> str:
     device = config.device if config.device != "auto" else _best_device()
     fast = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and cpu_facts()["bf16"]
     return "bf16-mixed" if fast else "32-true"
+
+
+def _parts(index: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Mini-batches in order; a last one of a single example joins the one before, for BatchNorm needs two."""
+    parts = list(index.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
