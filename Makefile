@@ -5,7 +5,8 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is made when a module is first imported: compiling all of PyTorch ahead costs more than the demo itself.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
