@@ -48,21 +48,19 @@ def curve(task, stages, epochs, values, split="test"):
     return Curve(task=task, split=split, metric="accuracy", stages=stages, epochs=epochs, values=values)
 
 
-def test_curves_of_one_stage_are_drawn_over_their_own_epochs(samples):
-    results = [
-        samples.sample("a", 0, tasks=("s", "t"), curves=[curve("s", [0, 0], [0, 1], [0, 1]), curve("t", [1], [0], [1])])
-    ]
-    assert figures.curve_axis(results, "accuracy") is None
+def test_curves_are_drawn_over_the_epochs_of_the_stage_that_learned_the_task(samples):
+    curves = [curve("s", [1, 1, 2, 3], [0, 1, 0, 4], [0.2, 0.4, 0.9, 0.9]), curve("t", [0], [0], [0.7])]
+    results = [samples.sample("a", 0, tasks=("s", "t"), curves=curves)]
+    assert figures._curves(results, "s", "accuracy") == {("a", "test"): {1: (0.2, 0.0), 2: (0.4, 0.0)}}
+    assert figures._curves(results, "t", "accuracy") == {("a", "test"): {1: (0.7, 0.0)}}
 
 
-def test_curves_over_several_stages_are_drawn_over_the_epochs_of_the_run(samples):
-    curves = [curve("s", [0, 0, 1, 1, 1, 2], [0, 1, 0, 1, 2, 0], [0.0] * 6)]
-    results = [samples.sample("a", 0, tasks=("s",), curves=curves)]
-    # two epochs before stage 1, 2 + 3 before stage 2
-    offsets = figures.curve_axis(results, "accuracy")
-    assert offsets == {("a", 0): 0, ("a", 1): 2, ("a", 2): 5}
-    points = figures._curves(results, "s", "accuracy", offsets)
-    assert list(points["a", "test"]) == [1, 2, 3, 4, 5, 6]
+@pytest.mark.parametrize(
+    ("largest", "unit"),
+    [(999, (1.0, "")), (1e3, (1e3, ", thousands")), (2.5e6, (1e6, ", millions")), (1e12, (1e9, ", billions"))],
+)
+def test_units_of_an_axis(largest, unit):
+    assert figures._unit(largest) == unit
 
 
 def test_curves_are_averaged_over_seeds(samples):
@@ -70,7 +68,7 @@ def test_curves_are_averaged_over_seeds(samples):
         samples.sample("a", s, tasks=("t",), curves=[curve("t", [0, 0], [0, 1], v)])
         for s, v in enumerate(([0.1, 0.5], [0.3, 0.5]))
     ]
-    points = figures._curves(results, "t", "accuracy", None)["a", "test"]
+    points = figures._curves(results, "t", "accuracy")["a", "test"]
     assert points == {1: (pytest.approx(0.2), pytest.approx(0.2 / 2**0.5)), 2: (0.5, 0.0)}
     (svg,) = figures.curve_figures(results, "accuracy").values()
     assert "a test ends at 0.500" in svg

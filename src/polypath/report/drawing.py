@@ -115,7 +115,8 @@ def inline(figure: Figure, name: str, title: str) -> str:
     used = set(re.findall(r'(?:href="#|url\(#)([^")]*)', body))
     body = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag[0], name, used), body)
     body = re.sub(r">\s+<", "><", body)
-    opening = f'<svg class="plot" role="img" aria-labelledby="{name}-title" {box[0]}>'
+    units = box[0].split()[2]
+    opening = f'<svg class="plot" style="--w:{units}" role="img" aria-labelledby="{name}-title" {box[0]}>'
     return f'{opening}<title id="{name}-title">{html.escape(title)}</title>{body}'
 
 

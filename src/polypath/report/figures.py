@@ -91,30 +91,11 @@ def _seeds(axes: Axes, y: float, values: Sequence[float], label: str | None, sty
     axes.plot([mean], [y], ls="", ms=6, mew=0, label=label, **style)
 
 
-def curve_axis(results: Sequence[Result], metric: str) -> dict[tuple[str, int], int] | None:
-    """(variant, stage) -> epochs that came before that stage, or None where every curve keeps to one stage.
-
-    A task learned in one stage is drawn over its own epochs, so that variants compare; a curve that goes on while other
-    tasks are learned is drawn over all epochs of the run.
-    """
-    longest: dict[tuple[str, int], int] = {}
-    many = False
-    for result in results:
-        for curve in result.curves:
-            if curve.metric == metric:
-                many = many or len(set(curve.stages)) > 1
-                for stage, epoch in zip(curve.stages, curve.epochs, strict=False):
-                    longest[result.variant, stage] = max(longest.get((result.variant, stage), 0), epoch + 1)
-    if not many:
-        return None
-    return {
-        (variant, stage): sum(length for (v, s), length in longest.items() if v == variant and s < stage)
-        for variant, stage in longest
-    }
-
-
 def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") -> dict[str, str]:
     """Task -> learning curves of a metric: test solid, validation dotted, train dashed; band: ± SD over seeds.
+
+    Drawn over the epochs of the stage that learned the task, so that joint and sequential variants compare; what later
+    stages did to it stands in the accuracy matrix.
 
     Args:
         results: finished results, ordered by variant.
@@ -125,11 +106,10 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
 
     variants = list(dict.fromkeys(result.variant for result in results))
     tasks = list(dict.fromkeys(t.name for result in results for t in result.tasks))
-    offsets = curve_axis(results, metric)
     found = {}
     with drawing():
         for place, task in enumerate(tasks):
-            series = _curves(results, task, metric, offsets)
+            series = _curves(results, task, metric)
             if not series:
                 continue
             figure = canvas(3.4, 2.4, margins=(0.42, 0.12, 0.5, 0.3) if bounded(metric) else None)
@@ -137,8 +117,10 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
             for (variant, split), points in series.items():
                 _curve(axes, points, split, SERIES[variants.index(variant) % len(SERIES)])
             axes.set_title(short(task, 34))
-            axes.set_xlabel("epochs of the task" if offsets is None else "epochs of the run")
+            axes.set_xlabel("epochs")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+            if max(max(points) for points in series.values()) == 1:
+                axes.set_xlim(0, 2)
             if bounded(metric):
                 axes.set_ylim(0, 1)
             last = "; ".join(f"{v} {split} ends at {p[max(p)][0]:.3f}" for (v, split), p in series.items())
@@ -146,25 +128,22 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
     return found
 
 
-def _curves(
-    results: Sequence[Result], task: str, metric: str, offsets: Mapping[tuple[str, int], int] | None
-) -> dict[tuple[str, str], dict[int, tuple[float, float]]]:
-    """(variant, split) -> epoch -> (mean, SD or 0) over seeds."""
+def _curves(results: Sequence[Result], task: str, metric: str) -> dict[tuple[str, str], dict[int, tuple[float, float]]]:
+    """(variant, split) -> finished epochs of the task's own stage -> (mean, SD or 0) over seeds."""
     values: dict[tuple[str, str], dict[int, list[float]]] = {}
     for result in results:
         for curve in result.curves:
-            if (curve.task, curve.metric) != (task, metric):
+            if (curve.task, curve.metric) != (task, metric) or not curve.stages:
                 continue
             points = values.setdefault((result.variant, curve.split), {})
             for stage, epoch, value in zip(curve.stages, curve.epochs, curve.values, strict=False):
-                before = offsets[result.variant, stage] if offsets else 0
-                points.setdefault(before + epoch + 1, []).append(value)  # recorded epochs count from 0
+                if stage == min(curve.stages):
+                    points.setdefault(epoch + 1, []).append(value)  # recorded epochs count from 0
     return {
         key: {
             x: (statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else 0.0) for x, ys in sorted(points.items())
         }
         for key, points in values.items()
-        if points
     }
 
 
@@ -189,9 +168,11 @@ def cost_figure(tasks: Mapping[str, Mapping[str, Any]], name: str = "costs") -> 
     if not known:
         return None
     added, total, flops = (
-        [(figures[key] or {"mean": 0.0})["mean"] / size for figures in known.values()]
-        for key, size in (("added_parameters", 1e6), ("parameters", 1e6), ("flops", 1e9))
+        [(figures[key] or {"mean": 0.0})["mean"] for figures in known.values()]
+        for key in ("added_parameters", "parameters", "flops")
     )
+    (size, weights), (speed, operations) = _unit(max(total)), _unit(max(flops))
+    added, total, flops = [a / size for a in added], [t / size for t in total], [f / speed for f in flops]
     rows = range(len(known))
     with drawing():
         figure = canvas(6, 1.1 + 0.26 * len(known))
@@ -202,12 +183,20 @@ def cost_figure(tasks: Mapping[str, Mapping[str, Any]], name: str = "costs") -> 
         right.barh(rows, flops, height=0.62, color=SERIES[1], label="one example")
         left.set_yticks(rows, [short(task) for task in known])
         left.set_ylim(len(known) - 0.4, -0.6)
-        left.set_xlabel("parameters, millions")
-        right.set_xlabel("FLOPs, billions")
+        left.set_xlabel(f"parameters{weights}")
+        right.set_xlabel(f"FLOPs{operations}")
         for axes in (left, right):
             axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=3)
         return inline(figure, name, f"Parameters and FLOPs of {len(known)} tasks; values in the table.")
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    """Divisor and words for an axis whose largest value this is."""
+    for size, words in ((1e9, ", billions"), (1e6, ", millions"), (1e3, ", thousands")):
+        if largest >= size:
+            return size, words
+    return 1.0, ""
 
 
 def sharing_figure(results: Sequence[Result], name: str = "sharing") -> str | None:

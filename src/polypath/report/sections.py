@@ -12,7 +12,7 @@ from polypath.core.result import Result
 from polypath.report import figures, heatmaps
 from polypath.report.paths import path_picture_svg, task_colour
 from polypath.report.records import Records
-from polypath.report.summary import COSTS, by_seed, spread
+from polypath.report.summary import COSTS, LOSSES, by_seed, spread
 from polypath.report.tables import NOTHING, Grid, measured, number
 
 Summary = Mapping[str, Any]
@@ -59,9 +59,11 @@ def accuracy(records: Records, summary: Summary) -> list[Markup]:
 
 
 def curves(records: Records, summary: Summary) -> list[dict[str, Any]]:
-    """Learning curves: the main metrics first, other recorded ones (losses) after them."""
+    """Learning curves of the main metrics, then of the losses; other metrics stay in the records."""
     known = dict.fromkeys(curve.metric for result in records.results for curve in result.curves)
-    order = [m for m in summary["metrics"] if m in known] + [m for m in known if m not in summary["metrics"]]
+    order = [m for m in summary["metrics"] if m in known] + [
+        m for m in known if m in LOSSES and m not in summary["metrics"]
+    ]
     found = []
     for place, metric in enumerate(order):
         drawn = figures.curve_figures(records.results, metric, f"curves-{place}")

@@ -110,15 +110,17 @@ def accuracy_grid(summary: Mapping[str, Any]) -> Grid:
 
 
 def cost_grid(summary: Mapping[str, Any]) -> Grid:
-    """Parameters, added parameters and FLOPs of every task; one block where all variants cost the same."""
+    """Parameters, added parameters and FLOPs of every task; one block for all variants that cost the same."""
     blocks = {
         name: [_costs(variant["tasks"].get(task)) for task in summary["tasks"]]
         for name, variant in summary["variants"].items()
     }
     kinds = ("parameters", "added parameters", "FLOPs")
-    same = len({json.dumps(block) for block in blocks.values()}) == 1
-    if same and len(blocks) > 1:
-        blocks = {"": next(iter(blocks.values()))}
+    alike: dict[str, list[str]] = {}
+    for name, block in blocks.items():
+        alike.setdefault(json.dumps(block), []).append(name)
+    same = len(alike) == 1
+    blocks = {", ".join(names): blocks[names[0]] for names in alike.values()}
     header = [f"{kind} ({name})" if len(blocks) > 1 else kind for name in blocks for kind in kinds]
     rows = [
         (task, *(cell for block in blocks.values() for cell in block[place]))
