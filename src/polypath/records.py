@@ -38,10 +38,7 @@ def record(
     """
     lines = engine.journal.lines
     plan = plan_of(system.network, suite)
-    matrix = [
-        [_last(lines, stage, name) if name in known else None for name in suite.names]
-        for stage, known in enumerate(rows)
-    ]
+    matrix = _matrix(lines, suite.names, rows)
     config = {key: value for key, value in identity.items() if key not in ("recipe", "variant", "size")}
     return Result(
         recipe=identity.get("recipe", "own"),
@@ -159,6 +156,19 @@ def _sharing(network: Network) -> dict[str, list[float]]:
 
 def _tests(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines if line["kind"] == "score" and line["split"] == "test"]
+
+
+def _matrix(
+    lines: Sequence[Mapping[str, Any]], names: Sequence[str], rows: Sequence[Sequence[str]]
+) -> list[list[float | None]]:
+    """Row = after a stage; a known task that was not measured again did not change, and keeps its score."""
+    matrix: list[list[float | None]] = []
+    for stage, known in enumerate(rows):
+        row = [_last(lines, stage, name) if name in known else None for name in names]
+        if matrix:
+            row = [new if new is not None else old for new, old in zip(row, matrix[-1], strict=True)]
+        matrix.append(row)
+    return matrix
 
 
 def _last(lines: Sequence[Mapping[str, Any]], stage: int, task: str) -> float | None:
