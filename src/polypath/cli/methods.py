@@ -1,0 +1,82 @@
+"""`polypath methods`: the learning methods and their settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from polypath.cli.show import AsJson, listing, print_json, print_tables
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[METHOD]", help="Show every setting of this method.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the methods, or every setting of one with its type and default."""
+    from polypath.methods import METHODS
+
+    if name is None:
+        found = [_about(method) for method in METHODS]
+        if as_json:
+            print_json(found)
+        else:
+            rows = [(about["name"], about["title"], ", ".join(about["settings"])) for about in found]
+            notes = ("polypath methods METHOD shows types, defaults and meanings.",)
+            print_tables(listing("Methods", ("method", "what", "settings"), rows, notes))
+        return
+    about = _about(name)
+    if as_json:
+        print_json(about)
+        return
+    rows = [
+        (f"method.{key}", value["type"], str(value["default"]), value["meaning"])
+        for key, value in about["settings"].items()
+    ]
+    print_tables(listing(f"{about['name']}: {about['title']}", ("setting", "type", "default", "meaning"), rows))
+
+
+def _about(name: str) -> dict[str, Any]:
+    from polypath.methods import method_class
+
+    cls = method_class(name)
+    meanings = documented(cls.config_class.__doc__ or "")
+    settings = {
+        key: {
+            "type": _named(field.annotation),
+            "default": None if field.is_required() else _plain(field.get_default(call_default_factory=True)),
+            "meaning": meanings.get(key, ""),
+        }
+        for key, field in cls.config_class.model_fields.items()
+    }
+    return {"name": name, "title": (inspect.getdoc(cls) or "").partition("\n")[0], "settings": settings}
+
+
+def documented(text: str) -> dict[str, str]:
+    """Argument -> its description, from the `Args:` of a docstring; `a, b: ...` describes both."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    depth = None
+    for line in inspect.cleandoc(text).partition("Args:\n")[2].splitlines():
+        indent = len(line) - len(line.lstrip())
+        if not line.strip() or indent == 0:
+            break
+        depth = indent if depth is None else depth
+        if indent == depth and ": " in line:
+            head, _, rest = line.strip().partition(": ")
+            names = [name.strip() for name in head.split(",")]
+            found |= dict.fromkeys(names, rest)
+        else:
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found
+
+
+def _named(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

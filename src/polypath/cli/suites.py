@@ -1,0 +1,51 @@
+"""Reading a suite that the user wrote: their own tasks, or any kind of suite, in YAML or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def described(file: Path) -> dict[str, Any]:
+    """The configuration of `polypath.data.build` in a file, with paths that start from its folder.
+
+    Args:
+        file: a tasks.yaml (`tasks: [...]`), or a suite of any kind (`kind: split`, ...).
+
+    Raises:
+        InvalidInput: it cannot be read, or is neither.
+    """
+    from polypath.data.own import load_own
+
+    content = _kind(file)
+    if content is None:
+        return {"kind": "own", **load_own(file)}
+    return _rooted({"seed": 0, **content}, file.parent)
+
+
+def _kind(file: Path) -> dict[str, Any] | None:
+    """The content where it names another kind than `own`; None leaves the file, and its errors, to `load_own`."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    if not isinstance(content, Mapping) or content.get("kind", "own") == "own":
+        return None
+    return dict(content)
+
+
+def _rooted(values: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Relative data paths made absolute; suites in a mix too."""
+    from polypath.data.sources import resolved
+
+    out = dict(values)
+    if isinstance(out.get("dataset"), str):
+        out["dataset"] = resolved(out["dataset"], root)
+    if isinstance(out.get("suites"), list):
+        out["suites"] = [
+            _rooted(one, root) if isinstance(one, Mapping) else resolved(str(one), root) for one in out["suites"]
+        ]
+    return out
