@@ -206,6 +206,19 @@ def planned(experiment: Experiment) -> dict[str, Any]:
     return out
 
 
+def fitting(experiment: Experiment, seed: int) -> Suite:
+    """The suite for one seed, once it is certain that every variant can build its network for it.
+
+    Raises:
+        UnknownName, InvalidInput: settings of the suite, or of a network (paths, channels), that do not fit.
+    """
+    suite = suite_of(experiment, seed)
+    engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
+    for variant in experiment.variants.values():
+        _empty(variant, suite, engine)
+    return suite
+
+
 def _empty(variant: Variant, suite: Suite, engine: Engine) -> Network:
     """The network that a variant would train, with all tasks and without values."""
     method = method_class(variant.method)(**variant.config)
@@ -235,18 +248,12 @@ def run_experiment(
         on_progress: called while learning.
         on_result: called after every finished run.
     """
-    if claimable(out, experiment, resume):
-        # What does not fit together is said before the folder is taken, so that the corrected command can have it.
-        first = suite_of(experiment, experiment.seeds[0])
-        engine = Engine(
-            seed=first.seed, config=RunConfig.of({**experiment.run_config(), "devices": 1}, "run"), progress=False
-        )
-        for variant in experiment.variants.values():
-            _empty(variant, first, engine)
+    # What does not fit together is said before the folder is taken, so that the corrected command can have it.
+    first = fitting(experiment, experiment.seeds[0]) if claimable(out, experiment, resume) else None
     claim(out, experiment, resume)
     results = []
     for seed in experiment.seeds:
-        suite = suite_of(experiment, seed)
+        suite = first if first is not None and first.seed == seed else suite_of(experiment, seed)
         for key, variant in experiment.variants.items():
             folder = out / key / f"seed-{seed}"
             system = learn(
