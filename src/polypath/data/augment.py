@@ -100,9 +100,9 @@ def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generato
         flat = rows[rest, :, None] * width + columns[rest, None, :]
         out.index_copy_(0, to, _moved(batch.index_select(0, to), there(flat)).float())
     scale = 255.0 if batch.dtype == torch.uint8 else 1.0
-    if weight is None:
-        return out.div_(scale)
-    return out.mul_(there(weight[0] / np.float32(scale))).mul_(there(weight[1]))
+    if weight is not None:
+        out.mul_(there(weight[0])).mul_(there(weight[1]))
+    return out.div_(scale)  # divided last, as `encode` does: a pixel that only moved keeps its exact value
 
 
 def draw_perspective(
@@ -111,7 +111,8 @@ def draw_perspective(
     """Which images are warped, and where their corners go.
 
     Each corner moves inwards by whole pixels, uniform in 0..floor(scale * half a side) for each side (as torchvision's
-    RandomPerspective draws them).
+    RandomPerspective draws them). Corners that form no convex quadrilateral, possible for a scale above 2/3 only,
+    leave their image as it is.
 
     Returns:
         (B,) booleans, and for each of the n chosen images (n, 4, 2) corners (x, y): top left, top right, bottom
@@ -121,28 +122,44 @@ def draw_perspective(
     reach = np.array([int(op.scale * (width // 2)), int(op.scale * (height // 2))])
     offset = np.minimum(np.floor(_uniform((count, 4, 2), generator) * (reach + 1)), reach)
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
-    return chosen, (_corners(height, width) + inwards * offset)[chosen]
+    ends = _corners(height, width) + inwards * offset
+    if 3 * reach[0] >= width - 1 or 3 * reach[1] >= height - 1:  # with less, every draw is convex
+        chosen &= _convex(ends)
+    return chosen, ends[chosen]
+
+
+def _convex(ends: np.ndarray) -> np.ndarray:
+    """Which corners (n, 4, 2) form a convex quadrilateral; others have no perspective that shows the whole image."""
+    side = np.roll(ends, -1, axis=1) - ends
+    following = np.roll(side, -1, axis=1)
+    turns: np.ndarray = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0] > 0
+    return turns.all(axis=1)
 
 
 def homographies(ends: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(n, 3, 3) matrices that map a point of the result to a point of the image, last entry 1.
+    """(n, 3, 3) matrices that map a point of the result to a point of the image.
 
-    u = (a x + b y + c) / (g x + h y + 1), v = (d x + e y + f) / (g x + h y + 1), such that `ends` map to the corners.
+    u = (a x + b y + c) / (g x + h y + i), v = (d x + e y + f) / (g x + h y + i), such that `ends` map to the corners.
+    Scaled so that the divisor is 1 at the centre, which lies inside every convex quadrilateral of
+    `draw_perspective`; where the top left pixel is, it may be 0.
 
     Args:
         ends: (n, 4, 2) where the corners go, in the order of `draw_perspective`.
         height: of the image, pixels.
         width: of the image, pixels.
     """
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
     start = _corners(height, width).astype(np.float64)
     system = np.zeros((len(ends), 8, 8))
     for axis in (0, 1):  # four equations for u, four for v
         part = system[:, 4 * axis : 4 * axis + 4]
-        part[:, :, 3 * axis : 3 * axis + 2] = ends
+        part[:, :, 3 * axis : 3 * axis + 2] = ends - centre
         part[:, :, 3 * axis + 2] = 1
-        part[:, :, 6:] = -start[:, axis, None] * ends
+        part[:, :, 6:] = -start[:, axis, None] * (ends - centre)
     solved = np.linalg.solve(system, np.tile(start.T.reshape(1, 8, 1), (len(ends), 1, 1)))[..., 0]
-    return np.concatenate([solved, np.ones((len(ends), 1))], axis=1).reshape(-1, 3, 3)
+    matrices = np.concatenate([solved, np.ones((len(ends), 1))], axis=1).reshape(-1, 3, 3)
+    matrices[:, :, 2] -= matrices[:, :, :2] @ centre
+    return matrices
 
 
 def _corners(height: int, width: int) -> np.ndarray:
@@ -209,7 +226,8 @@ def _warped(batch: torch.Tensor, matrices: torch.Tensor, rows: torch.Tensor, col
     along = matrices[:, :, 0, None] * columns[:, None]
     down = torch.addcmul(matrices[:, :, 2, None], matrices[:, :, 1, None], rows[:, None])
     points = along[:, :, None, :] + down[:, :, :, None]
-    grid = (points[:, :2] / points[:, 2:]).permute(0, 2, 3, 1)
+    # Beyond the horizon of a strong perspective the divisor falls to 0 and below; nothing of the image is there.
+    grid = (points[:, :2] / points[:, 2:].clamp(min=1e-4)).permute(0, 2, 3, 1)
     return functional.grid_sample(batch.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

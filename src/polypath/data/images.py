@@ -76,9 +76,9 @@ class Encoded(ABC):
             InvalidInput: it cannot be read; named.
         """
         try:
-            image = self.read(row)
-            image.load()
-            return image
+            with self.read(row) as image:  # closes the file; the loaded pixels stay
+                image.load()
+                return image
         except (OSError, SyntaxError, ValueError) as error:
             raise InvalidInput(f"image {self.name(row)} cannot be read: {error}") from error
 

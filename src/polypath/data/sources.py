@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,14 @@ def open_source(
     scheme, _, path = str(spec).partition(":")
     if not path:
         return _named(entry(scheme), shape, columns, target)
+    name = _name(path)
     openers: dict[str, Callable[[], DataSet]] = {
         "folder": lambda: _folder(Path(root, path), shape),
-        "csv": lambda: tabular.as_dataset(
-            tabular.from_csv(_files(root, path, ".csv"), str(spec)), shape, columns, target
-        ),
+        "csv": lambda: tabular.as_dataset(tabular.from_csv(_files(root, path, ".csv"), name), shape, columns, target),
         "parquet": lambda: tabular.as_dataset(
-            tabular.from_parquet(_files(root, path, ".parquet"), str(spec)), shape, columns, target
+            tabular.from_parquet(_files(root, path, ".parquet"), name), shape, columns, target
         ),
-        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), str(spec), shape),
+        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape),
     }
     if scheme not in openers:
         close = nearest(scheme, openers)
@@ -69,6 +69,13 @@ def open_source(
             + (f"; did you mean {close + ':'!r}?" if close else "")
         )
     return openers[scheme]()
+
+
+def _name(path: str) -> str:
+    """A short name for what lies at a path or pattern: its last part that is neither a pattern nor just a split."""
+    first = Path(path.split(",")[0].strip())
+    plain = [part for part in (first.stem, *(parent.name for parent in first.parents)) if part and "*" not in part]
+    return next((part for part in plain if tabular.split_of(part) != part), plain[0] if plain else "data")
 
 
 def _is_pairs(spec: Any) -> bool:
@@ -85,8 +92,10 @@ def _named(known: Entry, shape: images.Shape, inputs: Sequence[str] | None, targ
 
 
 def _bundled(known: Entry, shape: images.Shape) -> DataSet:
+    state = random.getstate()
     import sklearn.datasets
 
+    random.setstate(state)  # the import draws from Python's global generator (scikit-learn 1.9)
     raw = getattr(sklearn.datasets, str(known.bundled))()
     target = next(iter(known.targets))
     if known.kind == "image":  # the digits: 8 x 8 counts of 0..16

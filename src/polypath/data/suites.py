@@ -285,6 +285,10 @@ def _make(kind: type[SuiteOptions], dataset: Any, values: Mapping[str, Any], roo
         shape=config.shape,
     )
     made, found = _MAKERS[kind](config, opened)
+    names = [data.name for data in made]
+    for name in config.private_to if isinstance(config.private_to, dict) else ():
+        if name not in names:
+            raise UnknownName("task of private_to", name, names)
     chosen = expressions(config, opened.parts)
     settled = config.changed(**found, train=chosen["train"], test=chosen.get("test"))
     title = config.name or f"{opened.name}/{config.model_dump()['kind']}{len(made)}"
