@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -187,8 +187,3 @@ def check_partition(network: Network) -> list[str]:
     ]
     problems += [f"state entry {key!r} belongs to {names}" for key, names in sorted(held.items()) if len(names) > 1]
     return problems
-
-
-def trained_on(paths: Iterable[Path]) -> frozenset[str]:
-    """Every component on any of the paths."""
-    return frozenset(name for path in paths for name in path.components)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import nn
 
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
@@ -83,9 +82,3 @@ class Run(Protocol):
     def log(self, **values: Any) -> None:
         """Append a line to metrics.jsonl and show it in the progress display."""
         ...
-
-
-def place_like(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
-    """The tensor on the device of the module's first parameter."""
-    first = next(module.parameters(), None)
-    return tensor if first is None else tensor.to(first.device)
