@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from polypath.core.errors import UnknownName, collect
+from polypath.core.errors import InvalidInput, UnknownName, collect
 
 
 class Config(BaseModel):
@@ -34,7 +34,10 @@ class Config(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            collect([describe(e, prefix) for e in error.errors()], where or cls.__name__)
+            problems = [describe(e, prefix) for e in error.errors()]
+            if where and len(problems) == 1:
+                raise InvalidInput(problems[0]) from error  # its path begins with `where` already
+            collect(problems, where or cls.__name__)
             raise  # pragma: no cover - a ValidationError always holds at least one problem
 
     def changed(self, **values: Any) -> Self:
@@ -44,11 +47,13 @@ class Config(BaseModel):
 
 def describe(problem: Mapping[str, Any], prefix: str = "") -> str:
     """One sentence for one pydantic problem: the path, what is required, what was received."""
-    path = prefix + ".".join(str(part) for part in problem["loc"])
+    path = (prefix + ".".join(str(part) for part in problem["loc"])).rstrip(".") or "configuration"
     received = repr(problem.get("input"))
     if len(received) > 80:
         received = received[:77] + "..."
     message = str(problem["msg"])
     if problem["type"] == "missing":
         return f"{path}: required, but not given"
+    if problem["type"] == "value_error":  # raised by our own validators, whose sentences say what was received
+        return f"{path}: {message.removeprefix('Value error, ')}"
     return f"{path}: {message[:1].lower()}{message[1:]}; received {received}"
