@@ -41,9 +41,13 @@ def probe_outputs(network: Network, task: str, seed: int, count: int = PROBE_COU
 
 
 def contiguous(module: nn.Module) -> nn.Module:
-    """The module with every parameter and buffer in the plain (row-major) layout, changed in place."""
+    """The module with every parameter and buffer in the plain (row-major) layout, changed in place.
+
+    Copied and not `.contiguous()`: with one channel a channels-last tensor counts as contiguous and keeps its strides,
+    by which convolutions choose how they sum.
+    """
     for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.contiguous()
+        tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor.data)
     return module
 
 
