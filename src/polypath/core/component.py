@@ -71,5 +71,5 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         sha.update(json.dumps([name, str(value.dtype).removeprefix("torch."), list(value.shape)]).encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     return sha.hexdigest()
