@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 from polypath.core.errors import CorruptError, StoreError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file beside `path`, flush it to disk and rename it over `path`.
 
     Args:
@@ -40,10 +41,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     sync_folder(path.parent)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what `write_atomically` leaves behind when its process is killed."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in a folder; only for a folder that nobody else is writing to."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the given order; NaN and infinities are refused."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, lambda file: file.write(text.encode() + b"\n"))  # type: ignore[func-returns-value]
+    write_atomically(path, lambda file: file.write(text.encode() + b"\n"))
 
 
 def read_json(path: Path) -> Any:
@@ -61,13 +73,20 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power cut (a no-op where folders cannot be opened)."""
+    """Flush a folder's entries, so that a rename survives a power cut (a no-op where folders cannot be flushed).
+
+    Raises:
+        StoreError: the disk reports that it could not.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # pragma: no cover - Windows
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # network file systems
+            raise StoreError(f"{folder} could not be flushed to disk ({error}); what was there is readable") from error
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from polypath.core.errors import Locked
+from polypath.core.errors import Locked, StoreError
 
 
 @contextmanager
@@ -26,9 +26,11 @@ def writing(folder: Path) -> Iterator[None]:
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise Locked(f"{folder} is being written by {_holder(file.read())}; try again when it is done") from None
+        except OSError as error:  # a file system without locks
+            raise StoreError(f"{folder} cannot be locked for writing ({error}); nothing was saved") from error
         facts = {"host": socket.gethostname(), "process": os.getpid(), "since": datetime.now(UTC).isoformat()}
         file.truncate(0)
         file.write(json.dumps(facts))

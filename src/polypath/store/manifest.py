@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -12,6 +12,9 @@ from polypath.core.errors import CorruptError, NewerFormat
 from polypath.core.files import read_json
 
 FORMAT_VERSION = 1
+
+# Addresses become file names: nothing but a digest may stand there.
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ComponentEntry(Config):
@@ -25,12 +28,12 @@ class ComponentEntry(Config):
         sources: task -> access group (or None) of every task whose data shaped it.
     """
 
-    sha256: str
+    sha256: Sha256
     kind: str
     capacity: bool = False
     parent: str | None = None
     size_bytes: int
-    auxiliary: str | None = None
+    auxiliary: Sha256 | None = None
     sources: dict[str, str | None] = Field(default_factory=dict)
 
 
@@ -39,15 +42,15 @@ class ProbeEntry(Config):
 
     Args:
         seed, count: which inputs.
-        learned: digest of the outputs when the task was last learned.
-        saved: digest of the outputs when the system was last saved.
+        learned: digest of the outputs when the task was first learned; drift is measured from them.
+        saved: digest of the outputs after the last change of the task's components.
         machine: where `saved` was computed; equal machines must reproduce it bit for bit.
     """
 
     seed: int
     count: int
-    learned: str
-    saved: str
+    learned: Sha256
+    saved: Sha256
     machine: str
 
 
@@ -123,7 +126,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     found = read_json(path)
     version = found.get("format_version") if isinstance(found, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
     if version > FORMAT_VERSION:
         raise NewerFormat(

@@ -7,6 +7,8 @@ old system or the new one. Nothing on the load path unpickles anything.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -15,11 +17,14 @@ import torch
 
 from polypath.core.component import digest
 from polypath.core.errors import CorruptError, StoreError
-from polypath.core.files import write_atomically, write_json
+from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically, write_json
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
 
 Tensors = Mapping[str, torch.Tensor]
+
+log = logging.getLogger(__name__)
+_OURS = ("manifest.json", ".lock", "components")
 
 
 class Store:
@@ -31,6 +36,7 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._seen: str | None = None  # sha256 of the manifest as last read or written here
 
     @classmethod
     def existing(cls, folder: str | Path) -> Self:
@@ -55,6 +61,16 @@ class Store:
         """The manifest, validated; see `read_manifest` for errors."""
         return read_manifest(self.manifest_path)
 
+    def open(self) -> Manifest:
+        """The manifest; from now on a write refuses to replace one that another process has written meanwhile."""
+        for _ in range(10):  # a writer may replace it in between
+            before = self._stamp()
+            manifest = self.manifest()
+            if self._stamp() == before:
+                break
+        self._seen = before
+        return manifest
+
     def blob_path(self, sha256: str) -> Path:
         """Where the component with this address is."""
         return self.folder / "components" / sha256[:2] / f"{sha256}.safetensors"
@@ -71,24 +87,51 @@ class Store:
             StoreError: the disk is full or not writable, a blob is missing, or the folder holds something else;
                 the system that was there is unchanged.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.manifest_path.exists() and any(
-            p.name not in (".lock", "components") for p in self.folder.iterdir()
-        ):
-            raise StoreError(f"{self.folder} holds something that is not a polypath system; choose an empty folder")
-        with writing(self.folder):
-            written = 0
-            for sha256 in sorted(manifest.blobs()):
-                path = self.blob_path(sha256)
-                if path.exists():
-                    continue
-                if sha256 not in blobs:
-                    raise StoreError(f"component {sha256[:12]} is neither on disk nor in memory; nothing was saved")
-                self._write_blob(path, blobs[sha256])
-                written += 1
-            write_json(self.manifest_path, manifest.model_dump(mode="json"))
-            self._collect(manifest.blobs())
-        return written
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            foreign = [p.name for p in self.folder.iterdir() if p.name not in _OURS and not is_leftover(p)]
+            if foreign and not self.manifest_path.exists():
+                raise StoreError(
+                    f"{self.folder} holds something that is not a polypath system ({sorted(foreign)[0]}); "
+                    "choose an empty folder"
+                )
+            with writing(self.folder):
+                return self._write(manifest, blobs)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder} could not be written ({error}); what was there before is unchanged"
+            ) from error
+
+    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors]) -> int:
+        self._refuse_lost_update()
+        missing = [sha for sha in sorted(manifest.blobs()) if not self.blob_path(sha).exists()]
+        unknown = [sha for sha in missing if sha not in blobs]
+        if unknown:
+            raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
+        for sha256 in missing:
+            self._write_blob(self.blob_path(sha256), blobs[sha256])
+        if missing:
+            # The entries of folders made just now, too, must be there before a manifest counts on them.
+            sync_folder(self.folder / "components")
+            sync_folder(self.folder)
+        write_json(self.manifest_path, manifest.model_dump(mode="json"))
+        self._seen = self._stamp()
+        self._collect(manifest.blobs())
+        return len(missing)
+
+    def _refuse_lost_update(self) -> None:
+        """StoreError where another process saved since this store read or wrote the manifest."""
+        if self._seen is not None and self._stamp() not in (None, self._seen):
+            raise StoreError(
+                f"{self.folder} was saved by another process since this system was read from it; nothing was saved. "
+                "Load it again and repeat the change, or save to another folder"
+            )
+
+    def _stamp(self) -> str | None:
+        try:
+            return hashlib.sha256(self.manifest_path.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return None
 
     def _write_blob(self, path: Path, tensors: Tensors) -> None:
         from safetensors.torch import save
@@ -96,13 +139,17 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         data = save(ready, metadata={"polypath": "component"})
-        write_atomically(path, lambda file: file.write(data))  # type: ignore[func-returns-value]
+        write_atomically(path, lambda file: file.write(data))
 
     def _collect(self, wanted: set[str]) -> None:
-        for path in (self.folder / "components").glob("*/*"):
-            stale = path.name.startswith(".") and path.name.endswith(".part")
-            if stale or (path.suffix == ".safetensors" and path.stem not in wanted):
-                path.unlink(missing_ok=True)
+        """Delete what the manifest does not name. The system is saved by now: a failure here only leaves litter."""
+        try:
+            remove_leftovers(self.folder)
+            for path in (self.folder / "components").glob("*/*"):
+                if is_leftover(path) or (path.suffix == ".safetensors" and path.stem not in wanted):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: old components could not be deleted (%s)", self.folder, error)
 
     def tensors(self, sha256: str) -> dict[str, torch.Tensor]:
         """A component's tensors, memory-mapped: pages are read when touched.
@@ -117,25 +164,44 @@ class Store:
             with safe_open(str(path), framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}
         except FileNotFoundError:
-            raise CorruptError(f"component file {path} is missing; restore it from a copy of the system") from None
-        except (OSError, SafetensorError) as error:
+            raise CorruptError(f"component file {path} is missing{self._why_missing(sha256)}") from None
+        except (OSError, ValueError, SafetensorError) as error:
             raise CorruptError(
                 f"component file {path} cannot be read ({error}); restore it from a copy of the system"
             ) from error
+
+    def proven(self, sha256: str) -> dict[str, torch.Tensor]:
+        """A component's tensors, after reading all of them and finding the contents that the address promises.
+
+        Raises:
+            CorruptError: as `tensors`, or the contents have another digest.
+        """
+        found = self.tensors(sha256)
+        holds = digest(found)
+        if holds != sha256:
+            raise CorruptError(
+                f"component file {self.blob_path(sha256)} was changed: its contents hash to {holds[:12]}; "
+                "restore it from a copy of the system"
+            )
+        return found
+
+    def _why_missing(self, sha256: str) -> str:
+        try:
+            named = sha256 in self.manifest().blobs()
+        except StoreError:
+            named = True
+        if named:
+            return "; restore it from a copy of the system"
+        return ": the system was saved again since it was loaded; load it again"
 
     def damaged(self, manifest: Manifest) -> dict[str, str]:
         """Address -> what is wrong, for every blob whose contents do not have the digest that names it."""
         wrong = {}
         for sha256 in sorted(manifest.blobs()):
             try:
-                found = digest(self.tensors(sha256))
+                self.proven(sha256)
             except CorruptError as error:
                 wrong[sha256] = str(error)
-                continue
-            if found != sha256:
-                wrong[sha256] = (
-                    f"component file {self.blob_path(sha256)} was changed: its contents hash to {found[:12]}"
-                )
         return wrong
 
     def size_bytes(self, manifest: Manifest) -> int:
