@@ -7,23 +7,26 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from polypath.core import accounting
 from polypath.core.errors import InvalidInput, IsolationError, UnknownName
 from polypath.core.examples import Suite, TaskData
-from polypath.core.files import read_json, write_json
+from polypath.core.files import is_leftover, read_json, write_json
 from polypath.core.method import Method, Stage
 from polypath.core.network import Network
 from polypath.core.result import Result
 from polypath.core.task import Regression
 from polypath.methods import method_class
 from polypath.records import record
+from polypath.store import writing
 from polypath.system import System, load
 from polypath.train.config import RunConfig
+from polypath.train.devices import first_process
 from polypath.train.engine import Engine, Progress
 
 
@@ -71,23 +74,34 @@ def learn(
         "run": run_config.model_dump(mode="json"),
         **(labels or {}),
     }
-    if folder is not None:
-        _claim(folder, identity, resume)
-        if resume and (folder / "results.json").exists():
+    with _owned(folder, identity, resume) if folder is not None and first_process() else nullcontext():
+        if folder is not None and resume and (folder / "results.json").exists():
             system = load(folder / "system")
             system.data = suite
             system.result = Result.of(read_json(folder / "results.json"))
             return system
-    with _engine(seed, run_config, folder, resume, chosen.name, progress, on_progress) as engine:
-        began = time.monotonic()
-        system = _begin(chosen, suite, seed, engine, folder, resume)
-        rows = _stages(system, chosen, suite, engine, _run_id(identity), folder)
-        system.data = suite
-        system.result = record(
-            system, suite, engine, rows, isolation=chosen.isolation, identity=identity, wall_s=time.monotonic() - began
-        )
-        if folder is not None and engine.fabric.is_global_zero:
-            write_json(folder / "results.json", system.result.model_dump(mode="json"))
+        with _engine(seed, run_config, folder, resume, chosen.name, progress, on_progress) as engine:
+            return _run(chosen, suite, seed, engine, folder, resume, identity)
+
+
+def _run(
+    method: Method[Any],
+    suite: Suite,
+    seed: int,
+    engine: Engine,
+    folder: Path | None,
+    resume: bool,
+    identity: Mapping[str, Any],
+) -> System:
+    began = time.monotonic()
+    system = _begin(method, suite, seed, engine, folder, resume)
+    rows = _stages(system, method, suite, engine, _run_id(identity), folder)
+    system.data = suite
+    wall_s = time.monotonic() - began
+    system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)
+    if folder is not None and engine.fabric.is_global_zero:
+        write_json(folder / "results.json", system.result.model_dump(mode="json"))
+    engine.fabric.barrier()  # whoever returns finds the whole run on disk
     return system
 
 
@@ -99,11 +113,14 @@ def grow(
     on_progress: Callable[[Progress], Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Learn new tasks in a system; see `System.learn`. Nothing is changed unless a whole stage succeeds."""
+    """Learn new tasks in a system; see `System.learn`. Nothing is changed unless every stage succeeds."""
     suite = as_suite(data)
     base = method_class(system.method).config_class.of(system.config, "method")
     chosen, run_config = _resolved(method_class(system.method)(base), settings)
-    with _engine(system.seed, run_config, None, False, chosen.name, progress, on_progress) as engine:
+    with (
+        _engine(system.seed, run_config, None, False, chosen.name, progress, on_progress) as engine,
+        system.kept_on_error(),
+    ):
         _stages(system, chosen, suite, engine, None, None)
     known = (
         [] if system.data is None else [d for d in system.data if d.name in system.tasks and d.name not in suite.names]
@@ -163,29 +180,48 @@ def _engine(
         with engine.interruptible(), engine.display:
             yield engine
     finally:
+        engine.close()
         torch.set_num_threads(threads)
 
 
-def _claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    """Make the run folder ours, or refuse to touch another run's."""
-    file = folder / "run.json"
+@contextmanager
+def _owned(folder: Path, identity: Mapping[str, Any], resume: bool) -> Iterator[None]:
+    """Make the run folder ours and keep other processes out of it, or refuse to touch another run's."""
     plain = json.loads(json.dumps(identity))
+    _check_claim(folder, plain, resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"out: {folder} cannot be made ({error}); choose another out") from error
+    with writing(folder):
+        _check_claim(folder, plain, resume)
+        write_json(folder / "run.json", plain)
+        yield
+
+
+def _check_claim(folder: Path, plain: Mapping[str, Any], resume: bool) -> None:
+    file = folder / "run.json"
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file; choose another out")
     if file.exists():
         found = read_json(file)
-        if found != plain:
+        if found != plain and not _nothing_learned(folder):
             differs = sorted(k for k in {*found, *plain} if found.get(k) != plain.get(k))
             raise InvalidInput(
                 f"{folder} already holds another run (different: {', '.join(differs)}); choose another out"
             )
-        if not resume:
+        if found == plain and not resume and not _nothing_learned(folder):
             raise InvalidInput(
                 f"{folder} already holds this run; continue it with resume (--resume) or choose another out"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not all(is_leftover(path) or path.name == ".lock" for path in folder.iterdir()):
         raise InvalidInput(f"{folder} exists, is not empty and holds no polypath run; choose another out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, plain)
+
+
+def _nothing_learned(folder: Path) -> bool:
+    """Whether a run stopped before its first epoch ended, as one with unfitting settings does: it blocks nobody."""
+    kept = [path for path in folder.rglob("*") if path.is_file() and not is_leftover(path)]
+    return all(path.name in ("run.json", ".lock") or path.stat().st_size == 0 for path in kept)
 
 
 def _begin(method: Method[Any], suite: Suite, seed: int, engine: Engine, folder: Path | None, resume: bool) -> System:
@@ -217,26 +253,30 @@ def _stages(
         known += [name for name in stage.tasks if name not in known]
         rows.append([name for name in known if name in suite.names])
         if number < len(done):
+            engine.end_stage(number)  # killed after the save: its checkpoints may still be there
             continue
         engine.begin_stage(number, len(stages))
-        _one_stage(system, method, stage, suite, engine)
+        changed = _one_stage(system, method, stage, suite, engine)
         for name in stage.tasks:
             facts = {**system.entries[name].facts, **suite[name].facts}
             system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
-        engine.record_test(system.network, [suite[name] for name in rows[-1]])
+        # Equal digests are equal answers: only tasks that something was moved on are measured again.
+        touched = accounting.affected_by(system.network.paths(), changed)
+        engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched])
+        engine.journal.flush()
         _remember_scores(system, engine, number)
         config = method.config.model_dump(mode="json")
         system.note("learned", stage.tasks, isolation=method.isolation, config=config, run=run, stage=number)
         if folder is not None and engine.fabric.is_global_zero:
             system.save(folder / "system")
-        engine.end_stage()
+        engine.end_stage(number)
     return rows
 
 
-def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> None:
-    """Train a copy; take it only if it keeps the method's promise."""
+def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
+    """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
     system.load_all()
-    grown = bool(system.tasks)
+    grown = bool(system.history)
     network: Network = copy.deepcopy(system.network) if grown else system.network
     for name in stage.tasks:
         if name not in network.tasks:
@@ -250,8 +290,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
     changed = [name for name, sha in after.items() if before.get(name) != sha]
     if method.isolation == "exact":
         outside = [task for task in system.tasks if task not in stage.tasks]
-        held = {name for task in outside for name in system.network.path(task).components}
-        moved = sorted(held & set(changed))
+        moved = _moved(system.network, network, outside, before, after)
         if moved:
             raise IsolationError(
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
@@ -259,6 +298,21 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
             )
     used = {name for task in stage.tasks for name in network.path(task).components}
     system.adopt(network, stage.tasks, [name for name in changed if name in used])
+    return set(changed)
+
+
+def _moved(
+    old: Network, new: Network, tasks: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
+) -> list[str]:
+    """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
+    held = {name for task in tasks for name in old.path(task).components}
+    moved = sorted(name for name in held if after.get(name) != before[name])
+    kept = new.tasks
+    return moved + [
+        f"path of {task}"
+        for task in tasks
+        if task not in kept or kept[task] != old.tasks[task] or new.path(task) != old.path(task)
+    ]
 
 
 def _scaled(data: TaskData) -> TaskData:

@@ -7,6 +7,7 @@ devices and memory layouts stay as the engine placed them: the continued run doe
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, An
     tensors: Tensors = {}
     values = {name: _pack(item, name, tensors) for name, item in state.items()}
     ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    header = {"facts": json.dumps(dict(facts)), "values": json.dumps(values)}
+    header = {"facts": json.dumps(dict(facts)), "values": json.dumps(values), "crc32": str(_checksum(ready))}
     data = save(ready, metadata=header)
-    write_atomically(path, lambda file: file.write(data))  # type: ignore[func-returns-value]
+    write_atomically(path, lambda file: file.write(data))
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
     Raises:
         CorruptError: the file is truncated or not a checkpoint.
     """
-    return dict(json.loads(_header(path)["facts"]))
+    facts: dict[str, Any] = json.loads(_header(path)["facts"])
+    return facts
 
 
 def restore_checkpoint(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,14 +57,28 @@ def restore_checkpoint(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
     values = json.loads(header["values"])
     with safe_open(str(path), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}
+    if str(_checksum(tensors)) != header["crc32"]:
+        raise CorruptError(f"checkpoint {path} was changed since it was written; delete it to train the stage again")
     if set(values) != set(state):
-        raise CorruptError(f"{path}: holds {sorted(values)}, but this run keeps {sorted(state)}")
+        raise CorruptError(f"checkpoint {path} holds {sorted(values)}, but this run keeps {sorted(state)}")
     try:
         for name, item in state.items():
             _unpack(item, name, values[name], tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CorruptError(f"{path}: does not fit this run ({error}); delete it to train the stage again") from error
-    return dict(json.loads(header["facts"]))
+    except (IndexError, KeyError, RuntimeError, ValueError) as error:
+        raise CorruptError(
+            f"checkpoint {path} does not fit this run ({error}); delete it to train the stage again"
+        ) from error
+    facts: dict[str, Any] = json.loads(header["facts"])
+    return facts
+
+
+def _checksum(tensors: Tensors) -> int:
+    total = 0
+    for name in sorted(tensors):
+        value = tensors[name]
+        total = zlib.crc32(name.encode(), total)
+        total = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"", total)
+    return total
 
 
 def _header(path: Path) -> dict[str, str]:
@@ -71,10 +87,10 @@ def _header(path: Path) -> dict[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CorruptError(f"checkpoint {path} cannot be read: {error}; delete it to train the stage again") from error
-    if "facts" not in header:
-        raise CorruptError(f"{path} is not a polypath checkpoint")
+    if not {"facts", "values", "crc32"} <= header.keys():
+        raise CorruptError(f"{path} is not a polypath checkpoint; delete it to train the stage again")
     return header
 
 

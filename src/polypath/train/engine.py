@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from polypath.core.errors import Cancelled, InvalidInput
 from polypath.core.examples import Batch, Examples, Sealed, TaskData
+from polypath.core.files import remove_leftovers
 from polypath.core.network import Network
 from polypath.core.seeds import derive, generator, seeded
 from polypath.data import batches as streams
@@ -24,8 +26,9 @@ from polypath.metrics import confusion_matrix, measure
 from polypath.metrics.evaluation import outputs_of
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
+from polypath.train.devices import available_device, nodes, resolved_precision
 from polypath.train.display import Display, Progress
-from polypath.train.environment import cpu_facts, environment, usable_cores
+from polypath.train.environment import environment, usable_cores
 from polypath.train.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -59,13 +62,12 @@ class Engine:
 
         self.seed, self.config, self.out, self.resume = seed, config or RunConfig(), out, resume
         self.threads = self.config.threads or usable_cores()
+        accelerator = available_device(self.config)
         self.precision = resolved_precision(self.config)
-        accelerator = self.config.device if self.config.device != "auto" else _best_device()
-        if accelerator == "cuda" and not torch.cuda.is_available():
-            raise InvalidInput("device 'cuda' was asked for, but torch sees no CUDA GPU; use device='auto' or 'cpu'")
         self.fabric = Fabric(
             accelerator=accelerator,
             devices=self.config.devices,
+            num_nodes=nodes(self.config, writes=out is not None),
             precision=self.precision,  # type: ignore[arg-type]
             strategy="ddp" if self.config.devices > 1 else "auto",
         )
@@ -73,12 +75,17 @@ class Engine:
         self.device = self.fabric.device
         if out is not None:
             (out / "checkpoint").mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(out / "metrics.jsonl" if out is not None and self.fabric.is_global_zero else None)
+            if self.fabric.is_global_zero:
+                remove_leftovers(out)
+                remove_leftovers(out / "checkpoint")
+        self.journal = Journal(out / "metrics.jsonl" if out is not None else None, writes=self.fabric.is_global_zero)
         self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
         self.stage, self.stages, self.epoch = 0, 1, 0
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
         self._cancelled = False
         self._note = ""
+        self._loops = 0
+        self._open: list[Generator[Any, None, None]] = []
 
     # ---- random streams ---------------------------------------------------------------------------------------
 
@@ -116,15 +123,24 @@ class Engine:
     def place(self, network: Network) -> None:
         """To the device, channels-last: the layout in which convolutions run fastest on CPUs and GPUs alike."""
         network.to(self.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
     def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
-        """Epoch numbers; restores `state` on entry, checkpoints and seeds every epoch."""
-        first = self._restored(state)
+        """Epoch numbers; restores `state` on entry, checkpoints and seeds every epoch.
+
+        A stage may hold several loops one after the other; each keeps checkpoints of its own until the stage ends.
+        """
+        loop = self._epochs(count, steps, state)
+        self._open.append(loop)
+        return loop
+
+    def _epochs(self, count: int, steps: int, state: dict[str, Any]) -> Generator[int, None, None]:
+        number, self._loops = self._loops, self._loops + 1
+        first = self._restored(number, state)
         self.display.begin(self.stage, self.stages, count, steps, first)
-        self.journal.rewind(self.stage, first)
+        self.epoch = max(first - 1, 0)
         for epoch in range(first, count):
             self.epoch = epoch
             began, spent = time.monotonic(), self.evaluate_s
@@ -132,8 +148,13 @@ class Engine:
                 yield epoch
             self.train_s += time.monotonic() - began - (self.evaluate_s - spent)
             self._average_statistics(state)
-            self._checkpoint(epoch, count, state)
+            self._checkpoint(number, epoch, count, state)
             self.display.end_epoch(self._note)
+
+    def close(self) -> None:
+        """End loops that an error left open, so that the global generator is put back now and not when they die."""
+        while self._open:
+            self._open.pop().close()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
@@ -141,14 +162,17 @@ class Engine:
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
-        if self._cancelled:
-            raise Cancelled("the run was stopped" + self._how_to_resume())
+        if self._cancelled and self.fabric.world_size == 1:
+            self._stop()
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.fabric.world_size > 1:
             self._average_gradients(optimizer)
         optimizer.step()
         self.display.advance()
+
+    def _stop(self) -> NoReturn:
+        raise Cancelled("the run was stopped" + self._how_to_resume())
 
     def cancel(self) -> None:
         """Stop at the next optimizer step; the last finished epoch is on disk."""
@@ -161,16 +185,17 @@ class Engine:
             yield
             return
         before = signal.getsignal(signal.SIGINT)
+        after = before if before is not None else signal.SIG_DFL  # None: set by something that is not Python
 
         def stop(number: int, frame: Any) -> None:
             self.cancel()
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, after)
 
         signal.signal(signal.SIGINT, stop)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, after)
 
     # ---- measuring --------------------------------------------------------------------------------------------
 
@@ -202,7 +227,7 @@ class Engine:
         began = time.monotonic()
         opened = examples.unseal() if isinstance(examples, Sealed) else examples
         module = network.extract(data.name, exit=exit).to(self.device)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
         outputs = outputs_of(module, data.task, opened, self.device)
         values = measure(data.task, outputs, opened.targets)
         confusion = None
@@ -228,9 +253,20 @@ class Engine:
         self.journal.write(line)
 
     def log(self, **values: Any) -> None:
-        """One line of kind `train` in metrics.jsonl."""
-        self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
+        """One line of kind `train` in metrics.jsonl.
+
+        Raises:
+            InvalidInput: a loss is not finite; nothing learned after that is worth its time.
+        """
         losses = values.get("loss")
+        if isinstance(losses, dict):
+            diverged = [task for task, loss in losses.items() if not math.isfinite(loss)]
+            if diverged:
+                raise InvalidInput(
+                    f"the training loss of {diverged} became NaN or infinite in epoch {self.epoch + 1}; "
+                    "use a lower learning rate, or precision='32-true' if it was not set"
+                )
+        self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
         if isinstance(losses, dict) and losses:
             self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
 
@@ -253,20 +289,24 @@ class Engine:
 
     def begin_stage(self, stage: int, stages: int) -> None:
         """The next `epochs` belong to this stage."""
-        self.stage, self.stages, self.epoch = stage, stages, 0
+        self.stage, self.stages, self.epoch, self._loops = stage, stages, 0, 0
 
-    def end_stage(self) -> None:
-        """The stage is saved as a system: its checkpoint is no longer needed."""
-        file = self._checkpoint_file()
-        if file is not None and self.fabric.is_global_zero:
-            file.unlink(missing_ok=True)
+    def end_stage(self, stage: int) -> None:
+        """A stage is saved as a system: its checkpoints are no longer needed."""
+        self.fabric.barrier()
+        if self.out is not None and self.fabric.is_global_zero:
+            for file in (self.out / "checkpoint").glob(f"stage-{stage:03d}-*.safetensors"):
+                file.unlink(missing_ok=True)
 
-    def _checkpoint_file(self) -> Path | None:
-        return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}.safetensors"
+    def _checkpoint_file(self, loop: int) -> Path | None:
+        return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}-{loop}.safetensors"
 
-    def _restored(self, state: dict[str, Any]) -> int:
-        file = self._checkpoint_file()
-        if not self.resume or file is None or not file.exists():
+    def _restored(self, loop: int, state: dict[str, Any]) -> int:
+        """Put the newest checkpoint of a loop back; returns the epoch to go on with."""
+        file, later = self._checkpoint_file(loop), self._checkpoint_file(loop + 1)
+        if not self.resume or file is None or later is None or not file.exists():
+            if loop == 0:
+                self.journal.back_to(self.journal.before_stage(self.stage))
             return 0
         if checkpoint_facts(file)["seed"] != self.seed:
             raise InvalidInput(
@@ -274,48 +314,54 @@ class Engine:
             )
         facts = restore_checkpoint(file, state)
         self.samples, self.train_s, self.evaluate_s = facts["samples"], facts["train_s"], facts["evaluate_s"]
+        if later.exists():
+            self.journal.silence()
+        else:
+            self.journal.back_to(facts["lines"])
         log.info("resumed after epoch %d of stage %d", facts["epoch"], self.stage)
         return int(facts["epoch"]) + 1
 
-    def _checkpoint(self, epoch: int, count: int, state: dict[str, Any]) -> None:
-        file, every = self._checkpoint_file(), self.config.checkpoint_every
+    def _checkpoint(self, loop: int, epoch: int, count: int, state: dict[str, Any]) -> None:
+        file, every = self._checkpoint_file(loop), self.config.checkpoint_every
         if file is None or not every or not self.fabric.is_global_zero or ((epoch + 1) % every and epoch + 1 < count):
             return
         facts = {"seed": self.seed, "stage": self.stage, "epoch": epoch, "samples": self.samples}
+        facts |= {"lines": len(self.journal.lines)}
         save_checkpoint(file, state, {**facts, "train_s": self.train_s, "evaluate_s": self.evaluate_s})
 
     def _how_to_resume(self) -> str:
         if self.out is None:
             return ""
-        return f"; finished epochs are in {self.out}: run the same command with --resume to go on"
+        return f"; finished epochs are in {self.out}: go on with the same call and resume=True (or --resume)"
 
     # ---- several processes ------------------------------------------------------------------------------------
 
     def _average_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in held])  # type: ignore[union-attr]
+        # The wish to stop travels with the gradients: all processes leave at the same step, none waits for another.
+        wish = torch.full((1,), float(self._cancelled), device=self.device)
+        flat = torch.cat([*(p.grad.flatten() for p in held), wish])
         flat = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
-        for parameter, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
-            parameter.grad.copy_(part.view_as(parameter))  # type: ignore[union-attr]
+        if float(flat[-1]) > 0:
+            self._stop()
+        for parameter, part in zip(held, flat[:-1].split([p.numel() for p in held]), strict=True):
+            parameter.grad.copy_(part.view_as(parameter))
 
     def _average_statistics(self, state: dict[str, Any]) -> None:
-        """BatchNorm statistics are gathered a process at a time; after an epoch all hold their mean."""
+        """BatchNorm statistics are gathered a process at a time; after an epoch all hold their mean.
+
+        Those of frozen components are equal everywhere and stay as they are: a mean of three equal floats may differ
+        from them in the last bit.
+        """
         if self.fabric.world_size == 1:
             return
         for item in state.values():
             if isinstance(item, Network):
-                for buffer in item.buffers():
-                    if buffer.is_floating_point():
+                parts = item.components()
+                still = {key for name in item.frozen & parts.keys() for key in parts[name].tensors.values()}
+                for key, buffer in item.named_buffers():
+                    if buffer.is_floating_point() and key not in still:
                         buffer.copy_(self.fabric.all_reduce(buffer.clone(), reduce_op="mean"))  # type: ignore[arg-type]
-
-
-def resolved_precision(config: RunConfig) -> str:
-    """What `auto` means on this machine."""
-    if config.precision != "auto":
-        return config.precision
-    device = config.device if config.device != "auto" else _best_device()
-    fast = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and cpu_facts()["bf16"]
-    return "bf16-mixed" if fast else "32-true"
 
 
 def _parts(index: torch.Tensor, size: int) -> list[torch.Tensor]:
@@ -329,12 +375,6 @@ def _parts(index: torch.Tensor, size: int) -> list[torch.Tensor]:
 def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
     """The rows, repeated from the start until every process has one: a step needs all processes."""
     return rows if len(rows) >= count else rows.repeat(-(-count // len(rows)))[:count]
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 __all__ = ["Engine", "Progress", "RunConfig", "derive", "resolved_precision"]
