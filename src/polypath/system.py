@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
@@ -15,7 +17,7 @@ from torch import nn
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.component import digest
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import CorruptError, InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
@@ -75,9 +77,11 @@ class System:
         self.result: Any = None
         self.store: Store | None = None
         self._absent: dict[str, str] = {}
+        self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
         self._probed: dict[str, tuple[str, ...]] = {}
         self._fused: dict[str, nn.Module] = {}
+        self._lock = threading.RLock()
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -117,7 +121,8 @@ class System:
             data: the suite; None uses the one this system learned from, built again from its description if needed.
 
         Raises:
-            InvalidInput: no data given, and the system was learned from tensors made by hand.
+            InvalidInput: no data given, and the system was learned from tensors made by hand; or the data has a test
+                split of none of its tasks.
         """
         suite = data or self.data or self._suite_again()
         scores = {}
@@ -126,6 +131,11 @@ class System:
                 item = suite[name]
                 opened = item.test.unseal()  # type: ignore[union-attr]
                 scores[name] = measure(item.task, outputs_of(self._module(name), item.task, opened), opened.targets)
+        if self.tasks and not scores:
+            raise InvalidInput(
+                f"evaluate: the suite {suite.name!r} has a test split of none of the tasks {list(self.tasks)}; "
+                f"it holds {list(suite.names)}"
+            )
         return scores
 
     def _suite_again(self) -> Suite:
@@ -146,8 +156,9 @@ class System:
             fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
         """
         self.network.task_named(task)
-        self._load(self.network.path(task).components)
-        return self.network.extract(task, fused=fused)
+        with self._lock:
+            self._load(self.network.path(task).components)
+            return self.network.extract(task, fused=fused)
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
@@ -196,8 +207,8 @@ class System:
             task: which task.
             cascade: also remove tasks that build on it; without it that is refused.
         """
-        self._load(self.network.components())
         going = accounting.tasks_to_remove(self.network, task, cascade)
+        self._load({name for other in going for name in self.network.path(other).components})
         freed: list[str] = []
         reset: list[str] = []
         for name in going:
@@ -209,6 +220,7 @@ class System:
             self._probed.pop(name, None)
         for name in (*freed, *reset):
             self.sources.pop(name, None)
+            self._absent_auxiliary.pop(name, None)
         self._fused.clear()
         parts = self.network.components()
         residue = tuple(n for n, held in self.sources.items() if n in parts and not set(going).isdisjoint(held))
@@ -243,17 +255,61 @@ class System:
         """Take a network in which `learned` was trained and the components `changed` moved."""
         self.network = network
         self._fused.clear()
-        paths = network.paths()
+        self._bury(learned)
+        changed, parts, paths = set(changed), network.components(), network.paths()
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
-            self.sources[name] = {**self.sources.get(name, {}), **users}
+            parent = parts[name].parent
+            inherited = self.sources.get(parent, {}) if parent is not None else {}
+            self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
+        for task in network.tasks:
+            if task in learned or not changed.isdisjoint(paths[task].components):
+                self.entries[task] = self._probed_entry(task, forget=task in learned)
+                self._probed.pop(task, None)
+
+    def _bury(self, learned: Sequence[str]) -> None:
+        """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""
         for task in learned:
-            self.tombstones.pop(task, None)
-            outputs = {"outputs": probe_outputs(network, task, self.seed)}
-            sha = digest(outputs)
-            self._probes[sha] = outputs
-            probe = ProbeEntry(seed=self.seed, count=PROBE_COUNT, learned=sha, saved=sha, machine=machine())
-            self.entries[task] = TaskEntry(probe=probe)
+            if task in self.tombstones:
+                number = 1 + sum(name.startswith(f"{task}/") for name in self.tombstones)
+                old = f"{task}/{number}"  # no task name holds a slash
+                self.tombstones[old] = self.tombstones.pop(task)
+                for held in self.sources.values():
+                    if task in held:
+                        held[old] = held.pop(task)
+
+    def _probed_entry(self, task: str, *, forget: bool = False) -> TaskEntry:
+        """A task's entry with its answers of today; those of when it was first learned stay.
+
+        Args:
+            task: which task.
+            forget: leave out test metrics and facts, which no longer hold.
+        """
+        entry = self.entries.get(task, TaskEntry())
+        seed = entry.probe.seed if entry.probe else self.seed
+        count = entry.probe.count if entry.probe else PROBE_COUNT
+        outputs = {"outputs": probe_outputs(self.network, task, seed, count)}
+        sha = digest(outputs)
+        self._probes[sha] = outputs
+        learned = entry.probe.learned if entry.probe else sha
+        probe = ProbeEntry(seed=seed, count=count, learned=learned, saved=sha, machine=machine())
+        return TaskEntry(probe=probe) if forget else entry.changed(probe=probe)
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Put the system back as it was if the block raises."""
+        before = {
+            key: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+            for key, value in vars(self).items()
+            if key not in ("_lock", "sources")
+        }
+        sources = {name: dict(held) for name, held in self.sources.items()}
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            self.sources = sources
+            raise
 
     # ---- on disk ----------------------------------------------------------------------------------------------
 
@@ -265,13 +321,21 @@ class System:
                 system was there is unchanged.
         """
         store = Store(folder)
-        same = self.store is not None and self.store.folder.resolve() == store.folder.resolve()
-        if not same:
-            self._load(self.network.components())
+        if self.store is not None and self.store.folder.resolve() == store.folder.resolve():
+            store = self.store  # knows which manifest it read
+        else:
+            self._bring_along()
         manifest, blobs = self._snapshot()
         store.write(manifest, blobs)
         self.store = store
         return store.folder
+
+    def _bring_along(self) -> None:
+        """Everything into memory that another folder needs and only the old one has."""
+        self._load(self.network.components(), auxiliary=True)
+        for entry in self.entries.values():
+            for sha in (entry.probe.learned, entry.probe.saved) if entry.probe else ():
+                self.probe_answer(sha)
 
     def _snapshot(self) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
         parts = self.network.components()
@@ -281,14 +345,15 @@ class System:
         shas = {**self._absent, **{name: digest(tensors[name]) for name in here}}
         blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
         state = self.network.state_dict(keep_vars=True)
-        extra = {n: {k: state[key] for k, key in parts[n].auxiliary.items()} for n in here if parts[n].auxiliary}
-        auxiliary = {name: digest(held) for name, held in extra.items()}
+        extra = {
+            name: {local: state[key] for local, key in part.auxiliary.items()}
+            for name, part in parts.items()
+            if part.auxiliary and name not in self._absent_auxiliary
+        }
+        auxiliary = {**self._absent_auxiliary, **{name: digest(held) for name, held in extra.items()}}
         blobs |= {auxiliary[name]: held for name, held in extra.items()}
         self._refresh_probes(shas)
-        for entry in self.entries.values():
-            for sha in (entry.probe.learned, entry.probe.saved) if entry.probe else ():
-                if sha in self._probes:
-                    blobs[sha] = self._probes[sha]
+        blobs |= self._probes
         entries = {
             name: ComponentEntry(
                 sha256=shas[name],
@@ -317,47 +382,75 @@ class System:
         return manifest, blobs
 
     def _refresh_probes(self, shas: Mapping[str, str]) -> None:
-        """Record today's answers of every task whose components changed since they were last recorded."""
+        """Record today's answers of every task whose components are not those they were last recorded from."""
         for task in self.tasks:
             names = self.network.path(task).components
             now = tuple(shas[name] for name in names)
-            entry = self.entries.get(task, TaskEntry())
-            if self._probed.get(task) == now or entry.probe is None or any(name in self._absent for name in names):
+            entry = self.entries.get(task)
+            if entry is None or entry.probe is None or any(name in self._absent for name in names):
                 continue
-            outputs = {"outputs": probe_outputs(self.network, task, entry.probe.seed, entry.probe.count)}
-            sha = digest(outputs)
-            self._probes[sha] = outputs
-            probe = entry.probe.changed(saved=sha, machine=machine())
-            self.entries[task] = entry.changed(probe=probe)
+            if self._probed.get(task, now) != now:
+                self.entries[task] = self._probed_entry(task)
             self._probed[task] = now
 
     def probe_answer(self, sha256: str) -> torch.Tensor:
-        """Recorded outputs by their digest, from memory or from disk."""
+        """Recorded outputs by their digest, from memory or from disk.
+
+        Raises:
+            CorruptError: the file is missing or not what it was.
+        """
         if sha256 not in self._probes:
             assert self.store is not None
-            self._probes[sha256] = self.store.tensors(sha256)
+            self._probes[sha256] = self.store.proven(sha256)
         return self._probes[sha256]["outputs"]
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def load_all(self) -> None:
-        """Bring every component into memory."""
-        self._load(self.network.components())
+        """Bring every component into memory, with what only learning needs."""
+        self._load(self.network.components(), auxiliary=True)
 
-    def _load(self, names: Iterable[str]) -> None:
-        missing = {name: self._absent[name] for name in names if name in self._absent}
-        if not missing:
-            return
+    def _load(self, names: Iterable[str], *, auxiliary: bool = False) -> None:
+        """Read components that are not in memory yet, and prove their contents.
+
+        Raises:
+            CorruptError: a file is damaged or missing; says which component, and which tasks cannot answer.
+        """
+        with self._lock:
+            names = list(names)
+            parts = self.network.components()
+            state: dict[str, torch.Tensor] = {}
+            loaded = [name for name in names if name in self._absent]
+            for name in loaded:
+                held = self._proven(name, self._absent[name])
+                state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
+            extra = [name for name in names if auxiliary and name in self._absent_auxiliary]
+            for name in extra:
+                held = self._proven(name, self._absent_auxiliary[name])
+                state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
+            if not state:
+                return
+            # As in Network.assign: the memory-mapped tensors themselves become the state.
+            self.network.load_state_dict(state, strict=False, assign=True)
+            for name in loaded:
+                del self._absent[name]
+            for name in extra:
+                del self._absent_auxiliary[name]
+            self.network.eval()
+
+    def _proven(self, name: str, sha256: str) -> dict[str, torch.Tensor]:
         assert self.store is not None
-        self.network.assign({name: self.store.tensors(sha) for name, sha in missing.items()})
-        for name in missing:
-            del self._absent[name]
-        self.network.eval()
+        try:
+            return self.store.proven(sha256)
+        except CorruptError as error:
+            tasks = ", ".join(self.affected_by([name])) or "none"
+            raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
 
     def _module(self, task: str) -> nn.Module:
-        if task not in self._fused:
-            self._fused[task] = self.extract(task, fused=True)
-        return self._fused[task]
+        with self._lock:  # of several threads that ask first, one loads
+            if task not in self._fused:
+                self._fused[task] = self.extract(task, fused=True)
+            return self._fused[task]
 
     def _plan_only(self) -> Network:
         return type(self.network).restore(self.network.plan())
@@ -374,8 +467,8 @@ def load(folder: str | FilePath) -> System:
         NewerFormat: it was written by a newer polypath.
     """
     store = Store.existing(folder)
-    manifest = store.manifest()
-    network = network_class(manifest.network).restore(manifest.plan)
+    manifest = store.open()
+    network = restored(store, manifest)
     system = System(
         network.eval(), method=manifest.method, config=manifest.config, seed=manifest.seed, suite=manifest.suite
     )
@@ -385,11 +478,31 @@ def load(folder: str | FilePath) -> System:
     system.tombstones = dict(manifest.tombstones)
     system.history = list(manifest.history)
     system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
+    system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
     system._probed = {
         task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
         for task in network.tasks
     }
     return system
+
+
+def restored(store: Store, manifest: Manifest) -> Network:
+    """The network of a manifest, on the meta device.
+
+    Raises:
+        CorruptError: its plan cannot be read, or the components listed are not those of the plan.
+    """
+    try:
+        network = network_class(manifest.network).restore(manifest.plan)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"{store.manifest_path} is damaged: its plan does not make a network ({error})") from error
+    parts, listed = set(network.components()), set(manifest.components)
+    if parts != listed:
+        wrong = sorted(parts ^ listed)
+        raise CorruptError(
+            f"{store.manifest_path} is damaged: components listed and components of its plan differ in {wrong[:5]}"
+        )
+    return network
 
 
 def answer(task: Task, outputs: torch.Tensor) -> Prediction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +13,7 @@ from polypath.core.network import Network
 from polypath.core.probe import machine, probe_outputs
 
 if TYPE_CHECKING:
-    from polypath.store import ProbeEntry
+    from polypath.store import Event, Manifest, ProbeEntry, Store
     from polypath.system import System
 
 Replay = Literal["identical", "close", "different", "unreadable", "not recorded"]
@@ -27,15 +27,21 @@ class TaskVerification:
     Args:
         replay: its recorded answers, computed again from a reloaded copy.
         difference: largest absolute difference of that replay.
-        drift: largest absolute difference between the answers recorded now and when the task was learned; a task
-            that exact learning promised to keep has 0.
+        drift: largest absolute difference between the answers recorded last and when the task was first learned.
         damaged: components on its path whose contents are not what the manifest names.
+        exact: whether everything learned since promised to leave the task as it was: its drift must be 0.
     """
 
     replay: Replay
     difference: float | None = None
     drift: float | None = None
     damaged: tuple[str, ...] = ()
+    exact: bool = False
+
+    def holds(self, same_machine: bool) -> bool:
+        """Whether the task is as recorded; `close` suffices on another machine."""
+        good = ("identical", "not recorded") if same_machine else ("identical", "close", "not recorded")
+        return self.replay in good and not self.damaged and not (self.exact and self.drift)
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,12 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Whether everything is as recorded."""
-        good = {"identical", "not recorded"} if self.same_machine else {"identical", "close", "not recorded"}
-        return not self.damaged and all(task.replay in good for task in self.tasks.values())
+        return not self.damaged and not self.failing
 
     @property
     def failing(self) -> list[str]:
-        """Tasks that no longer answer as recorded."""
-        good = {"identical", "not recorded"} if self.same_machine else {"identical", "close", "not recorded"}
-        return [name for name, task in self.tasks.items() if task.replay not in good or task.damaged]
+        """Tasks that no longer answer as recorded, or that drifted although nothing was allowed to touch them."""
+        return [name for name, task in self.tasks.items() if not task.holds(self.same_machine)]
 
     def summary(self) -> str:
         """One sentence for people."""
@@ -76,8 +80,17 @@ class Verification:
 
 def verify_system(system: System) -> Verification:
     """See `System.verify`. A saved system is checked on disk and in memory, an unsaved one in memory."""
-    damaged = {**_damaged_on_disk(system), **_moved_in_memory(system)}
-    copy = _reloaded(system)
+    manifest = system.store.manifest() if system.store is not None else None
+    damaged: dict[str, str] = {}
+    # What was learned or removed since the last save is in memory only, and so is its proof.
+    saved = manifest is not None and len(manifest.history) == len(system.history)
+    if system.store is not None and manifest is not None:
+        damaged = _damaged_on_disk(system.store, manifest)
+        if saved:
+            damaged |= _moved_in_memory(system, manifest)
+        else:
+            damaged = {name: why for name, why in damaged.items() if name in system._absent}
+    copy = _reloaded(system.store, manifest) if saved and system.store and manifest else system.network
     same = True
     tasks = {}
     for name in system.tasks:
@@ -86,26 +99,33 @@ def verify_system(system: System) -> Verification:
         if entry is None or entry.probe is None:
             tasks[name] = TaskVerification("not recorded", damaged=held)
             continue
+        if copy is system.network and not held:
+            system._load(system.network.path(name).components)
         same = same and entry.probe.machine == machine()
-        tasks[name] = _replayed(system, copy, name, entry.probe, held)
+        found = _replayed(system, copy, name, entry.probe, held)
+        tasks[name] = replace(found, exact=_promised(system, name))
     return Verification(damaged, tasks, same)
 
 
-def _damaged_on_disk(system: System) -> dict[str, str]:
-    if system.store is None:
-        return {}
-    manifest = system.store.manifest()
-    wrong = system.store.damaged(manifest)
-    return {name: wrong[entry.sha256] for name, entry in manifest.components.items() if entry.sha256 in wrong}
+def _promised(system: System, task: str) -> bool:
+    """Whether everything learned after the task promised to leave it bit-identical."""
+    since: list[Event] = []
+    for event in system.history:
+        if event.what == "removed" and task in event.tasks:
+            since = []
+        elif event.what == "learned" and (since or task in event.tasks):
+            since.append(event)
+    return bool(since) and all(event.isolation == "exact" and task not in event.tasks for event in since[1:])
 
 
-def _moved_in_memory(system: System) -> dict[str, str]:
+def _damaged_on_disk(store: Store, manifest: Manifest) -> dict[str, str]:
+    wrong = store.damaged(manifest)
+    held = {name: (entry.sha256, entry.auxiliary) for name, entry in manifest.components.items()}
+    return {name: wrong[sha] for name, shas in held.items() for sha in shas if sha in wrong}
+
+
+def _moved_in_memory(system: System, manifest: Manifest) -> dict[str, str]:
     """Components in memory that differ from the manifest without anything having been learned since the save."""
-    if system.store is None:
-        return {}
-    manifest = system.store.manifest()
-    if len(manifest.history) != len(system.history):
-        return {}
     here = [name for name in manifest.components if name not in system._absent and name in system.network.components()]
     return {
         name: "the copy in memory was changed after it was saved"
@@ -114,17 +134,14 @@ def _moved_in_memory(system: System) -> dict[str, str]:
     }
 
 
-def _reloaded(system: System) -> Network:
-    """The saved system in a network of its own; the one in memory where nothing was saved."""
-    if system.store is None:
-        return system.network
+def _reloaded(store: Store, manifest: Manifest) -> Network:
+    """The saved system in a network of its own."""
     from polypath.nn import network_class
 
-    manifest = system.store.manifest()
     network = network_class(manifest.network).restore(manifest.plan)
     for name, entry in manifest.components.items():
         try:
-            network.assign({name: system.store.tensors(entry.sha256)})
+            network.assign({name: store.tensors(entry.sha256)})
         except (CorruptError, KeyError, RuntimeError):
             continue  # stays on the meta device; tasks that use it are reported as unreadable
     return network.eval()
@@ -142,6 +159,8 @@ def _replayed(
     except CorruptError:
         return TaskVerification("unreadable", damaged=damaged)
     now = probe_outputs(copy, task, probe.seed, probe.count)
+    if now.shape != saved.shape or saved.shape != learned.shape:
+        return TaskVerification("different", damaged=damaged)
     drift = float((saved - learned).abs().max())
     difference = float((now - saved).abs().max())
     replay: Replay = "different"
