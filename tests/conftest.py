@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rich.style  # noqa: F401 - numbers its styles from the global generator when first imported: not in a test
 import torch
 from hypothesis import settings
 
