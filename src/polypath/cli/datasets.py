@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def datasets(as_json: AsJson = False) -> None:
         (
             about["name"],
             about["kind"],
-            _shown([f"{column} ({kind})" for column, kind in about["targets"].items()]),
+            _shown(about["targets"]),
             ", ".join(f"{split} {number(count)}" for split, count in about["examples"].items()) or "–",
             about["found"],
             about["licence"],
@@ -45,9 +46,9 @@ def _about(entry: Any, home: str | None) -> dict[str, Any]:
 
         found, examples = "bundled", {"train": len(getattr(sklearn.datasets, entry.bundled)()["target"])}
     elif files:
-        found, examples = f"local: {Path(str(home), entry.name)}", _sizes(files)
+        found, examples = "$POLYPATH_DATA", _sizes(files)
     else:
-        found = f"hub: {entry.hub}" if entry.hub else "not here: put it under $POLYPATH_DATA"
+        found = f"hub: {entry.hub}" if entry.hub else "not here; put it under $POLYPATH_DATA"
     return {
         "name": entry.name,
         "kind": entry.kind,
@@ -70,5 +71,13 @@ def _sizes(files: list[Path]) -> dict[str, int]:
     return {split: sum(pq.read_metadata(file).num_rows for file in group) for split, group in by_split(files).items()}
 
 
-def _shown(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+def _shown(targets: Mapping[str, str]) -> str:
+    """Columns by kind; of many only the first."""
+    kinds: dict[str, list[str]] = {}
+    for column, kind in targets.items():
+        kinds.setdefault(kind, []).append(column)
+    parts = []
+    for kind, names in kinds.items():
+        some = ", ".join(names if len(names) <= 4 else [*names[:2], f"and {len(names) - 2} more"])
+        parts.append(f"{some} ({kind})")
+    return ", ".join(parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 from typing import Annotated, Any
 
 import typer
@@ -24,9 +26,9 @@ def methods(
         if as_json:
             print_json(found)
         else:
-            rows = [(about["name"], about["title"], ", ".join(about["settings"])) for about in found]
+            table = [(about["name"], about["title"], ", ".join(about["settings"])) for about in found]
             notes = ("polypath methods METHOD shows types, defaults and meanings.",)
-            print_tables(listing("Methods", ("method", "what", "settings"), rows, notes))
+            print_tables(listing("Methods", ("method", "what", "settings"), table, notes))
         return
     about = _about(name)
     if as_json:
@@ -43,7 +45,7 @@ def _about(name: str) -> dict[str, Any]:
     from polypath.methods import method_class
 
     cls = method_class(name)
-    meanings = documented(cls.config_class.__doc__ or "")
+    meanings = meanings_of(cls.config_class)
     settings = {
         key: {
             "type": _named(field.annotation),
@@ -53,6 +55,17 @@ def _about(name: str) -> dict[str, Any]:
         for key, field in cls.config_class.model_fields.items()
     }
     return {"name": name, "title": (inspect.getdoc(cls) or "").partition("\n")[0], "settings": settings}
+
+
+def meanings_of(config: type) -> dict[str, str]:
+    """Setting -> what it means; where the text only says "see `module.Class`", what that class says."""
+    found = documented(config.__doc__ or "")
+    for key, text in found.items():
+        other = re.search(r"see `([\w.]+)\.(\w+)`", text)
+        if other:
+            there = documented(getattr(importlib.import_module(other[1]), other[2]).__doc__ or "")
+            found[key] = there.get(key, text)
+    return found
 
 
 def documented(text: str) -> dict[str, str]:

@@ -22,7 +22,9 @@ INPUTS = ("inputs", "images", "x", "X", "x_test", "arr_0")  # keys of an archive
 
 def predict(
     folder: SystemFolder,
-    task: Annotated[str, typer.Argument(help="Who answers; `polypath inspect SYSTEM` lists the tasks.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="Who answers; `polypath inspect SYSTEM` lists the tasks.")
+    ],
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE...", help="Image files, .npy or .npz arrays, .csv rows, .txt texts (one a file)."),

@@ -20,25 +20,38 @@ def recipes(as_json: AsJson = False) -> None:
             about["name"],
             about["title"],
             about["paper"],
-            ", ".join(f"{size} ({count})" for size, count in about["sizes"].items()),
+            ", ".join(
+                [*(f"{s} ({n})" for s, n in about["sizes"].items()), *(f"{s} (needs data)" for s in about["needs"])]
+            ),
             ", ".join(f"{name} (main)" if name == about["main"] else name for name in about["variants"]),
         )
         for about in found
     ]
     header = ("recipe", "what", "paper", "sizes (seeds)", "variants")
-    print_tables(listing("Recipes", header, rows, ("polypath run RECIPE [--quick | --smoke]; full is the default.",)))
+    notes = ["polypath run RECIPE [--quick | --smoke]; full is the default."]
+    if any(about["needs"] for about in found):
+        notes.append("Needs data: that its user supplies; polypath run RECIPE --dry-run says which and where.")
+    print_tables(listing("Recipes", header, rows, notes))
 
 
 def _about(name: str) -> dict[str, Any]:
+    from polypath.core.errors import PolypathError
     from polypath.recipes import Size, recipe
 
-    full: Any = recipe(name)("full")
-    sizes = {size: len(getattr(recipe(name)(size), "seeds", ())) for size in get_args(Size)}
+    sizes: dict[str, Any] = {}
+    needs: dict[str, str] = {}
+    for size in get_args(Size):
+        try:
+            sizes[size] = recipe(name)(size)
+        except PolypathError as error:  # data that its user supplies is not there
+            needs[size] = str(error)
+    known = next(iter(sizes.values()), None)
     return {
         "name": name,
-        "title": full.title,
-        "paper": full.paper,
-        "sizes": sizes,
-        "main": full.main,
-        "variants": list(full.variants),
+        "title": getattr(known, "title", ""),
+        "paper": getattr(known, "paper", ""),
+        "sizes": {size: len(experiment.seeds) for size, experiment in sizes.items()},
+        "needs": needs,
+        "main": getattr(known, "main", None),
+        "variants": list(getattr(known, "variants", ())),
     }

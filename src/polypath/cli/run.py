@@ -33,7 +33,7 @@ DryRun = Annotated[
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe; `polypath recipes` lists them.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of the recipe; `polypath recipes` lists them.")],
     quick: Annotated[bool, typer.Option("--quick", help="The small size: minutes on two cores.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="The tiny size: seconds, only to see that it runs.")] = False,
     seeds: Annotated[
@@ -63,6 +63,7 @@ def run(
         raise typer.BadParameter("give --seeds N (a count) or --seed K (a value), not both")
     size: Size = "quick" if quick else "smoke" if smoke else "full"
     from polypath.recipes import experiment as experiments
+    from polypath.train.devices import first_process
 
     chosen = experiments.first_seeds(recipe, size, seeds) if seeds is not None else None
     if seed is not None:
@@ -78,14 +79,19 @@ def run(
     words += [word for name in variant or () for word in ("--variant", name)]
     with resumable(folder, [*words, "--out", str(folder)], "config.json"):
         experiments.run_experiment(experiment, folder, resume=resume, on_result=_tell)
+        if not first_process():
+            return  # one of several processes of this run; the first one shows and writes
         _remember_command(folder, shlex.join(["polypath", *words]))
         outcome.finish(folder, as_json)
 
 
 def _default_folder(experiment: Experiment, resume: bool) -> Path:
     """`runs/part-digits-smoke`, or its next free numbered sibling; with resume the newest that holds this very run."""
+    from polypath.core.errors import InvalidInput
     from polypath.core.files import read_json
 
+    if experiment.devices > 1:
+        raise InvalidInput(f"devices={experiment.devices}: give --out, so that all processes write to one folder")
     name = f"{experiment.recipe.replace('/', '-')}-{experiment.size}"
     names = (Path("runs", name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     taken = list(itertools.takewhile(lambda path: path.exists(), names))
@@ -100,6 +106,10 @@ def _default_folder(experiment: Experiment, resume: bool) -> Path:
 
 def _tell(result: Any) -> None:
     """One line a finished run: the only sign of life where no bar can be drawn."""
+    from polypath.train.devices import first_process
+
+    if not first_process():
+        return
     metric = next((next(iter(task.test)) for task in result.tasks if task.test), None)
     said = f"mean test {metric} {result.mean_test:.3f}" if metric else "nothing tested"
     note(f"{result.variant}, seed {result.seed}: {said} ({result.timing.wall_s:.1f} s)")

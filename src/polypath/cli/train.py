@@ -37,6 +37,7 @@ def train(
     from polypath.cli.suites import described
     from polypath.methods import method_class
     from polypath.recipes import experiment as experiments
+    from polypath.train.devices import first_process
 
     values = described(suite)
     chosen = values.get("seed", 0) if seed is None else seed
@@ -63,6 +64,8 @@ def train(
     words += ["--seed", str(seed)] if seed is not None else []
     with resumable(out, words, "run.json"):
         _learn(experiment, out, resume)
+        if not first_process():
+            return  # one of several processes of this run; the first one shows and writes
         outcome.finish(out, as_json)
 
 
