@@ -23,6 +23,7 @@ from polypath.methods import method_class
 from polypath.recipes import Size, recipe
 from polypath.system import System
 from polypath.train.config import RunConfig
+from polypath.train.devices import first_process
 from polypath.train.engine import Engine, Progress
 
 Analysis = Literal["cka", "unlearned"]
@@ -121,8 +122,10 @@ def altered(
     if seeds is not None:
         values["seeds"] = list(seeds)
     changed = Experiment.of(values)
+    alike = not any(text.startswith("variants.") for text in overrides)
     for key, variant in changed.variants.items():
-        method_class(variant.method).config_class.of(variant.config, f"method ({key})")
+        where = "method" if alike else f"variants.{key}"  # the path that --set takes
+        method_class(variant.method).config_class.of(variant.config, where)
     return changed
 
 
@@ -130,9 +133,13 @@ def first_seeds(name: str, size: Size, count: int) -> list[int]:
     """The recipe's first `count` seeds; past its own list they go on from 1000."""
     found = recipe(name)(size)
     assert isinstance(found, Experiment)
-    full = recipe(name)("full")
+    own = list(found.seeds)
+    try:
+        full = recipe(name)("full")
+    except InvalidInput:  # its data is not here; the small sizes do not need it
+        full = found
     assert isinstance(full, Experiment)
-    own = list(dict.fromkeys((*found.seeds, *full.seeds)))
+    own = list(dict.fromkeys((*own, *full.seeds)))
     return [*own, *range(1000, 1000 + count)][:count]
 
 
@@ -249,8 +256,10 @@ def run_experiment(
         on_result: called after every finished run.
     """
     # What does not fit together is said before the folder is taken, so that the corrected command can have it.
-    first = fitting(experiment, experiment.seeds[0]) if claimable(out, experiment, resume) else None
-    claim(out, experiment, resume)
+    first = None
+    if first_process():
+        first = fitting(experiment, experiment.seeds[0]) if claimable(out, experiment, resume) else None
+        claim(out, experiment, resume)
     results = []
     for seed in experiment.seeds:
         suite = first if first is not None and first.seed == seed else suite_of(experiment, seed)
@@ -270,9 +279,9 @@ def run_experiment(
             )
             assert isinstance(system.result, Result)
             result = analysed(system, suite, system.result, variant, experiment)
-            if result is not system.result:
+            if result is not system.result and first_process():
                 write_json(folder / "results.json", result.model_dump(mode="json"))
-            if not (out / "environment.json").exists():
+            if first_process() and not (out / "environment.json").exists():
                 write_json(out / "environment.json", result.environment)
             results.append(result)
             if on_result is not None:
