@@ -132,8 +132,9 @@ def _convex(ends: np.ndarray) -> np.ndarray:
     """Which corners (n, 4, 2) form a convex quadrilateral; others have no perspective that shows the whole image."""
     side = np.roll(ends, -1, axis=1) - ends
     following = np.roll(side, -1, axis=1)
-    turns: np.ndarray = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0] > 0
-    return turns.all(axis=1)
+    turns = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0]
+    convex: np.ndarray = turns.min(axis=1) > 0
+    return convex
 
 
 def homographies(ends: np.ndarray, height: int, width: int) -> np.ndarray:
