@@ -19,6 +19,7 @@ from polypath.core.examples import Suite, TaskData
 from polypath.core.files import is_leftover, read_json, write_json
 from polypath.core.method import Method, Stage
 from polypath.core.network import Network
+from polypath.core.probe import contiguous
 from polypath.core.result import Result
 from polypath.core.task import Regression
 from polypath.methods import method_class
@@ -285,7 +286,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)
     network.thaw()
-    network.cpu().eval()
+    contiguous(network.cpu().eval())  # the layout that loading gives: a system answers alike before and after a save
     after = network.digests()
     changed = [name for name, sha in after.items() if before.get(name) != sha]
     if method.isolation == "exact":

@@ -83,6 +83,13 @@ class System:
         self._fused: dict[str, nn.Module] = {}
         self._lock = threading.RLock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the lock, so that a system can be copied."""
+        return {key: value for key, value in vars(self).items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
     # ---- reading ----------------------------------------------------------------------------------------------
 
     @property

@@ -28,6 +28,10 @@ def seeded(seed: int, *key: object) -> Iterator[None]:
     For code that can only draw from the global generator: module initialisation and dropout.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    number = derive(seed, *key)
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive(seed, *key))
+        # Not torch.manual_seed: without a GPU it remembers every call, with its stack, for a GPU that never comes.
+        torch.default_generator.manual_seed(number)
+        if devices:
+            torch.cuda.manual_seed(number)
         yield
