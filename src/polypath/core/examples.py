@@ -22,7 +22,9 @@ class Source(Protocol):
     """
 
     @property
-    def streams(self) -> bool: ...
+    def streams(self) -> bool:
+        """Whether `take` is slow, so that batches are fetched ahead by worker processes."""
+        ...
 
     def __len__(self) -> int: ...
 
