@@ -68,7 +68,7 @@ wheel: $(VENV)/.installed-dev ## build the wheel and the source archive into dis
 	@$(BIN)/python -m build
 
 bench: $(VENV)/.installed ## run every script in benchmarks/
-	@set -e; for script in benchmarks/[a-z]*.py; do \
+	@set -e; for script in benchmarks/bench_*.py; do \
 		[ -e "$$script" ] || { echo "benchmarks/ holds no script yet"; exit 0; }; \
 		echo "== $$script"; $(BIN)/python "$$script"; done
 
