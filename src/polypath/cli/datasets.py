@@ -39,6 +39,8 @@ def datasets(as_json: AsJson = False) -> None:
 
 
 def _about(entry: Any, home: str | None) -> dict[str, Any]:
+    from polypath.core.errors import InvalidInput
+
     files = sorted(Path(home, entry.name).rglob("*.parquet")) if home else []
     examples: dict[str, int] = {}
     if entry.bundled:
@@ -46,7 +48,11 @@ def _about(entry: Any, home: str | None) -> dict[str, Any]:
 
         found, examples = "bundled", {"train": len(getattr(sklearn.datasets, entry.bundled)()["target"])}
     elif files:
-        found, examples = "$POLYPATH_DATA", _sizes(files)
+        found = "$POLYPATH_DATA"
+        try:
+            examples = _sizes(files)
+        except InvalidInput as error:  # one bad set must not hide the others
+            found = f"damaged in $POLYPATH_DATA: {error}"
     else:
         found = f"hub: {entry.hub}" if entry.hub else "not here; put it under $POLYPATH_DATA"
     return {
@@ -63,12 +69,22 @@ def _about(entry: Any, home: str | None) -> dict[str, Any]:
 
 
 def _sizes(files: list[Path]) -> dict[str, int]:
-    """Stored split -> rows, from the files' footers."""
+    """Stored split -> rows, from the files' footers.
+
+    Raises:
+        InvalidInput: a file is no parquet file, or none is a known split.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from polypath.core.errors import InvalidInput
     from polypath.data.tabular import by_split
 
-    return {split: sum(pq.read_metadata(file).num_rows for file in group) for split, group in by_split(files).items()}
+    try:
+        groups = by_split(files).items()
+        return {split: sum(pq.read_metadata(file).num_rows for file in group) for split, group in groups}
+    except pa.ArrowInvalid as error:
+        raise InvalidInput(str(error)) from error
 
 
 def _shown(targets: Mapping[str, str]) -> str:

@@ -86,10 +86,10 @@ def _array(file: Path) -> Any:
     from polypath.core.errors import InvalidInput
 
     try:
-        held = np.load(file, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return held
-        with held:
+        with file.open("rb") as handle:  # ours to close: NumPy leaves a damaged archive open
+            held = np.load(handle, allow_pickle=False)
+            if isinstance(held, np.ndarray):
+                return held
             keys = [key for key in INPUTS if key in held] or (list(held) if len(held.files) == 1 else [])
             if not keys:
                 raise InvalidInput(

@@ -1,0 +1,60 @@
+"""Ctrl-C in the middle of a run: exit code 130, the command that goes on, and the same system in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def components(out: Path) -> dict[str, str]:
+    manifest = json.loads((out / "parallel" / "seed-0" / "system" / "manifest.json").read_text())
+    return {name: entry["sha256"] for name, entry in manifest["components"].items()}
+
+
+def test_ctrl_c_says_how_to_go_on_and_resume_reaches_the_unbroken_result(
+    invoke: Callable[..., Any], tmp_path: Path, fixed: tuple[str, ...]
+) -> None:
+    words = ["run", "part/digits", "--smoke", "--variant", "parallel", "--set", "suite.tasks=2"]
+    words += ["--set", "method.epochs=25", "--set", "method.width=2", "--set", "method.evaluate_every=0", *fixed]
+    out = tmp_path / "a run"  # a space: the command that is printed must be quoted
+    # A shell that starts jobs in the background may ignore SIGINT for them; the child must not inherit that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from polypath.cli import main; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words, "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    journal = out / "parallel" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count('"train"') >= 3):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr and stdout == ""
+    assert not (out / "parallel" / "seed-0" / "results.json").exists()
+    command = shlex.split(stderr.strip().splitlines()[-1])
+    assert command == ["polypath", *normal(words), "--out", str(out), "--resume"]
+
+    assert invoke(*command[1:]).exit_code == 0
+    assert invoke(*words, "--out", tmp_path / "unbroken").exit_code == 0
+    assert components(out) == components(tmp_path / "unbroken")
+
+
+def normal(words: list[str]) -> list[str]:
+    """The order in which the command is printed: overrides before variants."""
+    pairs = [words[i : i + 2] for i in range(3, len(words), 2)]
+    return words[:3] + [w for pair in sorted(pairs, key=lambda pair: pair[0] != "--set") for w in pair]
