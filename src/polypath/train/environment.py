@@ -47,7 +47,7 @@ def environment(device: torch.device, precision: str, threads: int) -> dict[str,
         "device": str(device),
         "precision": precision,
         "commit": _commit(),
-        "versions": {name: _version(name) for name in ("polypath", "torch", "timm", "kornia", "lightning-fabric")},
+        "versions": {name: _version(name) for name in ("polypath", "torch", "torchvision", "timm", "lightning-fabric")},
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)

@@ -16,7 +16,7 @@ def experiment(size: Size = "full") -> Experiment:
     base = {"modules": 6, "selected": 2, "width": 8, "epochs": epochs, "batch": 16, "batch_set": 4, "halve_at": [8]}
     suite: dict[str, object] = {"kind": "split", "dataset": "digits", "tasks": 5, "order": "random"}
     if size == "smoke":
-        suite |= {"per_class": 20, "test_per_class": 10}
+        suite |= {"tasks": 2, "classes_per_task": 2, "per_class": 20, "test_per_class": 10}
     return Experiment(
         recipe="part/digits",
         size=size,

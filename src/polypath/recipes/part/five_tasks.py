@@ -38,11 +38,11 @@ def experiment(size: Size = "full") -> Experiment:
         base |= {"pretrained": "resnet50.tv_in1k"}
     elif size == "quick":
         each = {"kind": "whole", "per_class": 40, "augment": [{"kind": "pad_crop"}], **small}
-        suite = {"kind": "mix", "suites": [{**each, "dataset": name, "name": name} for name in _SUBSTITUTES]}
+        suite = {"kind": "mix", "suites": [{**each, "dataset": name, "task": name} for name in _SUBSTITUTES]}
         base |= {"width": 8, "learning_rate": 1e-3, "batch_set": 5, "epochs": 4, "evaluate_every": 0}
         seeds = SEEDS[:1]
     else:
-        suite = {"kind": "split", "dataset": "digits", "tasks": 5, "per_class": 8, "test_per_class": 4, **small}
+        suite = {"kind": "split", "dataset": "digits", "tasks": 3, "classes_per_task": 2, "per_class": 8, "test_per_class": 4, **small}
         base |= {"width": 2, "modules": 3, "epochs": 1, "batch": 16, "evaluate_every": 0}
         seeds = SEEDS[:1]
     return Experiment(

@@ -44,7 +44,7 @@ def folder_task(name: str) -> dict[str, Any]:
     return {
         "kind": "whole",
         "dataset": f"folder:{path}",
-        "name": name,
+        "task": name,
         "train": "train",
         "test": "test",
         "size": 224,

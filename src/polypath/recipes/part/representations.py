@@ -68,7 +68,7 @@ def _study(recipe: str, first: str, second: str, size: Size) -> Experiment:
         seeds = SEEDS[:1]
         if size == "quick":
             each = {"kind": "whole", "per_class": 50, "test_per_class": 50, **small}
-            suites = [{**each, "dataset": name, "name": name} for name in (first, second)]
+            suites = [{**each, "dataset": name, "task": name} for name in (first, second)]
             setups = _QUICK
         else:
             each = {"kind": "split", "dataset": "digits", "per_class": 8, "test_per_class": 4, **small}
