@@ -1,0 +1,1 @@
+"""Evolution, as pure ask and tell (nothing yet)."""

@@ -1,4 +1,4 @@
 """The experiments of the PaRT paper."""
 
 # Seeds of the authors' five runs.
-SEEDS = (456, 23743, 96253, 36, 2543)
+SEEDS: tuple[int, ...] = (456, 23743, 96253, 36, 2543)

@@ -18,7 +18,7 @@ from polypath.recipes.experiment import Experiment, Variant
 from polypath.recipes.part import SEEDS
 from polypath.recipes.part.folders import folder_task
 
-_SETUPS = ("", "1", "2", "3", "4", "5", "12", "123", "1234", "12345")
+_SETUPS: tuple[str, ...] = ("", "1", "2", "3", "4", "5", "12", "123", "1234", "12345")
 _QUICK = ("", "1", "3", "123", "12345")
 _DEPTH = 5
 
@@ -55,7 +55,8 @@ def _study(recipe: str, first: str, second: str, size: Size) -> Experiment:
     }
     cka: dict[str, Any] = {"samples": 1000, "kernel": "rbf", "fraction": 0.5, "layers": list(range(1, _DEPTH + 1))}
     small: dict[str, Any] = {"size": 32, "fit": "stretch", "channels": 3}
-    setups, seeds = _SETUPS, SEEDS[:3]
+    setups: tuple[str, ...] = _SETUPS
+    seeds = SEEDS[:3]
     if size == "full":
         suites = [folder_task(first), folder_task(second)]
         base |= {"pretrained": "resnet50.tv_in1k"}
