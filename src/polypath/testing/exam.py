@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from polypath.core.examples import Suite, TaskData
 from polypath.core.method import Method
 from polypath.core.network import Network
 from polypath.learning import learn
-from polypath.system import System
+from polypath.system import System, load
 from polypath.testing.suites import tiny_images
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
@@ -105,6 +108,21 @@ class Candidate:
         known = [self.suite[name] for name in system.tasks] if self.method.isolation == "joint" else []
         return system.learn([*known, self.added], progress=False, **self.settings, **decay)
 
+    @cached_property
+    def elsewhere(self) -> System:
+        """A system that learned the first task alone with another seed; not to be changed."""
+        return self.learn(self.suite.only(self.suite.names[:1]), seed=self.seed + 1)
+
+    @cached_property
+    def reloaded(self) -> Reloaded:
+        """`learned`, saved, loaded and taught the third task, with the files before and after that."""
+        held = Scratch()
+        folder = held.path
+        self.twin().save(folder)
+        before = component_files(folder)
+        system = self.grow(load(folder))
+        return Reloaded(held, folder, before, component_files(folder), system)
+
     def inputs(self, task: str, count: int = 4) -> torch.Tensor:
         """Encoded inputs (count, ...) of a task."""
         data = self.suite[task]
@@ -112,16 +130,45 @@ class Candidate:
 
 
 class Scratch:
-    """A temporary folder inside a `with` block."""
+    """A temporary folder: inside a `with` block, or as long as somebody holds it."""
 
     def __init__(self) -> None:
-        self._held = tempfile.TemporaryDirectory(prefix="polypath-exam-")
+        self.path = Path(tempfile.mkdtemp(prefix="polypath-exam-"))
+        self._end = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def __enter__(self) -> Path:
-        return Path(self._held.name)
+        return self.path
 
     def __exit__(self, *_: object) -> None:
-        self._held.cleanup()
+        self._end()
+
+
+Files = dict[str, tuple[int, int, bytes]]
+
+
+def component_files(folder: Path) -> Files:
+    """Every component file of a system: inode, time of the last change, contents."""
+    found = sorted((folder / "components").glob("*/*.safetensors"))
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """A system that was saved, loaded and taught another task.
+
+    Args:
+        held: keeps the folder alive.
+        folder: where it was saved, before the third task.
+        before: component files after the save.
+        after: the same after learning.
+        system: knows three tasks, not saved.
+    """
+
+    held: Scratch
+    folder: Path
+    before: Files
+    after: Files
+    system: System
 
 
 Law = Callable[[Candidate], None]

@@ -7,8 +7,17 @@ from pathlib import Path
 import torch
 
 from polypath.core.component import digest
+from polypath.store import Store
 from polypath.system import System, load
-from polypath.testing.exam import Candidate, Scratch, history_of, require, require_equal_digests
+from polypath.testing.exam import (
+    Candidate,
+    Files,
+    Scratch,
+    component_files,
+    history_of,
+    require,
+    require_equal_digests,
+)
 
 
 def law_save_and_load(candidate: Candidate) -> None:
@@ -48,52 +57,38 @@ def _same_bits(law: str, task: str, found: torch.Tensor | None, expected: torch.
 def law_loaded_continues_identically(candidate: Candidate) -> None:
     """Adding a task gives the same plan, history and digests with and without saving and loading in between."""
     law = "loaded continues identically"
-    system = candidate.twin()
-    with Scratch() as folder:
-        system.save(folder / "system")
-        again = candidate.grow(load(folder / "system"))
-        straight = candidate.grown
-        require(again.network.plan() == straight.network.plan(), law, "plans differ")
-        require(history_of(again) == history_of(straight), law, "histories differ")
-        require_equal_digests(law, straight.network.digests(), again.network.digests(), "with a task added")
+    again, straight = candidate.reloaded.system, candidate.grown
+    require(again.network.plan() == straight.network.plan(), law, "plans differ")
+    require(history_of(again) == history_of(straight), law, "histories differ")
+    require_equal_digests(law, straight.network.digests(), again.network.digests(), "with a task added")
 
 
 def law_store_never_overwrites(candidate: Candidate) -> None:
     """Component files are named by their contents and never written again, whatever happens to the system.
 
-    Adding a task to a saved system and removing one leave every file that stays as it was: same file, same bytes; the
-    manifest that was saved first still finds all its components until a save drops them.
+    Adding a task to a saved system and removing one change no file before the save, and after it every file that is
+    still there is the same file with the same bytes; files that nothing names are gone.
     """
     law = "store never overwrites"
+    grown = candidate.reloaded
+    require(grown.after == grown.before, law, "learning changed files before anything was saved")
+    grown.system.save(grown.folder)
+    _compare_files(law, grown.before, component_files(grown.folder), "adding a task")
     with Scratch() as folder:
         candidate.twin().save(folder)
         system = load(folder)
-        before = _files(folder)
-        candidate.grow(system)
-        require(_files(folder) == before, law, "learning changed files before anything was saved")
-        system.save(folder)
-        _compare_files(law, before, _files(folder), "adding a task")
-        system = load(folder)
-        before = _files(folder)
+        before = component_files(folder)
         system.remove(next(iter(system.tasks)))
-        require(_files(folder) == before, law, "removing a task changed files before anything was saved")
+        require(component_files(folder) == before, law, "removing a task changed files before anything was saved")
         system.save(folder)
-        _compare_files(law, before, _files(folder), "removing a task")
-        manifest = load(folder).store.manifest()  # type: ignore[union-attr]
-        store = system.store
-        assert store is not None
+        after = component_files(folder)
+        _compare_files(law, before, after, "removing a task")
+        store = Store.existing(folder)
+        manifest = store.manifest()
         wrong = store.damaged(manifest)
         require(not wrong, law, f"contents and names differ: {list(wrong.values())[:3]}")
-        stray = {Path(name).stem for name in _files(folder)} - manifest.blobs()
+        stray = {Path(name).stem for name in after} - manifest.blobs()
         require(not stray, law, f"files that nothing names were left: {sorted(stray)[:5]}")
-
-
-Files = dict[str, tuple[int, int, bytes]]
-
-
-def _files(folder: Path) -> Files:
-    found = sorted((folder / "components").glob("*/*.safetensors"))
-    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in found}
 
 
 def _compare_files(law: str, before: Files, after: Files, what: str) -> None:
