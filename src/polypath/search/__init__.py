@@ -1,1 +1,0 @@
-"""Evolution, as pure ask and tell (nothing yet)."""
