@@ -1,0 +1,70 @@
+"""Writes the tables of docs/results.md from the records beside it.
+
+Run: python docs/make_tables.py
+
+Between `<!-- table: NAME -->` and `<!-- end -->` everything is generated; a test holds page and records equal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from polypath.report.records import read_results
+from polypath.report.summary import summarise
+from polypath.report.tables import accuracy_grid, paired_grid, reproduction_grid
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+_BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def table(name: str) -> str:
+    """Markdown of one table: `reproduction/RECIPE`, `quick/RECIPE` or `benchmarks/NAME`."""
+    kind, _, rest = name.partition("/")
+    if kind == "reproduction":
+        return reproduction_grid(RESULTS / rest).markdown()
+    if kind == "quick":
+        results = read_results(RESULTS / "quick" / rest)
+        summary = summarise(results)
+        where = {
+            f"{r.environment['cpu']}, {r.environment['threads']} thread(s), {r.environment['commit']}" for r in results
+        }
+        parts = [
+            accuracy_grid(summary).markdown(),
+            paired_grid(summary).markdown(),
+            "Machine and commit: " + "; ".join(sorted(where)) + ".",
+        ]
+        return "\n\n".join(parts)
+    record: dict[str, Any] = json.loads((RESULTS / "benchmarks" / f"{rest}.json").read_text())
+    rows = "\n".join(f"| {key} | {value} |" for key, value in flat(record["figures"]))
+    facts = record["environment"]
+    return (
+        f"| figure | value |\n|---|---|\n{rows}\n\n`{record['command']}` on {facts['cpu']}, "
+        f"{facts['threads']} thread(s), bf16 matrix units: {'yes' if facts['cpu_bf16'] else 'no'}, commit {facts['commit']}."
+    )
+
+
+def flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Figures as (path, text); lists of raw seconds are left to the record."""
+    rows: list[tuple[str, str]] = []
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{key} · ")
+        elif isinstance(value, bool) or not isinstance(value, (int, float, list)):
+            rows.append((prefix + key, str(value)))
+        elif isinstance(value, (int, float)):
+            rows.append((prefix + key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}"))
+    return rows
+
+
+def generated(text: str) -> str:
+    """The page with every table made anew."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{table(found[2])}\n{found[3]}", text)
+
+
+if __name__ == "__main__":
+    page = HERE / "results.md"
+    page.write_text(generated(page.read_text()))

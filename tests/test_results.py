@@ -1,0 +1,37 @@
+"""The tables of docs/results.md are what the committed records say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from polypath.report.records import read_results
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_are_generated() -> None:
+    text = (DOCS / "results.md").read_text()
+    assert "<!-- table: reproduction/part/cifar100 -->" in text
+    assert maker().generated(text) == text, "run: python docs/make_tables.py"
+
+
+def test_an_edited_number_is_noticed() -> None:
+    text = (DOCS / "results.md").read_text()
+    assert "| not run |" in text
+    assert maker().generated(text.replace("| not run |", "| 0.999 |", 1)) == text
+
+
+def test_records_name_machine_and_commit() -> None:
+    for result in read_results(DOCS / "results" / "quick"):
+        assert result.environment["cpu"] and result.environment["commit"]
+        assert not str(result.environment["commit"]).endswith("+changes")
