@@ -43,7 +43,8 @@ def table(name: str) -> str:
     facts = record["environment"]
     return (
         f"| figure | value |\n|---|---|\n{rows}\n\n`{record['command']}` on {facts['cpu']}, "
-        f"{facts['threads']} thread(s), bf16 matrix units: {'yes' if facts['cpu_bf16'] else 'no'}, commit {facts['commit']}."
+        f"{facts['threads']} thread(s), "
+        f"bf16 matrix units: {'yes' if facts['cpu_bf16'] else 'no'}, commit {facts['commit']}."
     )
 
 
