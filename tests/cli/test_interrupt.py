@@ -23,7 +23,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_reaches_the_unbroken_result(
     invoke: Callable[..., Any], tmp_path: Path, fixed: tuple[str, ...]
 ) -> None:
     words = ["run", "part/digits", "--smoke", "--variant", "parallel", "--set", "suite.tasks=2"]
-    words += ["--set", "method.epochs=25", "--set", "method.width=2", "--set", "method.evaluate_every=0", *fixed]
+    words += ["--set", "method.epochs=15", "--set", "method.width=2", "--set", "method.evaluate_every=0", *fixed]
     out = tmp_path / "a run"  # a space: the command that is printed must be quoted
     # A shell that starts jobs in the background may ignore SIGINT for them; the child must not inherit that.
     code = (

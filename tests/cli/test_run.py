@@ -58,8 +58,8 @@ def test_dry_run_shows_configuration_and_costs_and_writes_nothing(
 
 
 def test_dry_run_json_is_pure_and_counts_by_hand(invoke: Invoke) -> None:
-    words = ("--dry-run", "--json", "--set", "method.modules=1", "--set", "method.selected=1", "--set", "suite.tasks=2")
-    result = invoke(*SMOKE, *words, "--variant", "parallel")
+    one = ("--set", "method.modules=1", "--set", "method.selected=1", "--set", "suite.tasks=2")
+    result = invoke(*SMOKE, "--dry-run", "--json", *one, "--set", "suite.classes_per_task=2", "--variant", "parallel")
     plan = json.loads(result.stdout)
     assert set(plan) == {"recipe", "main", "variants"}
     assert (plan["recipe"], plan["main"]) == ("part/digits", "parallel")
@@ -67,8 +67,8 @@ def test_dry_run_json_is_pure_and_counts_by_hand(invoke: Invoke) -> None:
     assert set(variant) == {"method", "tasks", "totals"} and variant["method"] == "part"
     assert [set(task) for task in variant["tasks"]] == [{"name", "parameters", "added_parameters", "flops"}] * 2
     first, second = variant["tasks"]
-    # One module a layer: the second task adds its head alone, 5 of the 10 classes out of 8 x 8 = 64 features.
-    assert second["added_parameters"] == 64 * 5 + 5
+    # One module a layer: the second task adds its head alone: two classes out of 8 x 8 = 64 features.
+    assert second["added_parameters"] == 64 * 2 + 2
     assert variant["totals"] == {"parameters": first["parameters"] + second["added_parameters"]}
 
 
