@@ -103,6 +103,8 @@ def _run(
     if folder is not None and engine.fabric.is_global_zero:
         write_json(folder / "results.json", system.result.model_dump(mode="json"))
     engine.fabric.barrier()  # whoever returns finds the whole run on disk
+    if folder is not None and engine._cancelled and engine.fabric.world_size == 1:
+        engine._stop()  # asked for after the last step: this run is whole, but a caller's next one must not begin
     return system
 
 

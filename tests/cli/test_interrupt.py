@@ -13,6 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from polypath.core.errors import Cancelled
+from polypath.recipes.experiment import experiment_of, run_experiment
+from polypath.train.engine import Progress
+
 
 def components(out: Path) -> dict[str, str]:
     manifest = json.loads((out / "parallel" / "seed-0" / "system" / "manifest.json").read_text())
@@ -52,6 +58,21 @@ def test_ctrl_c_says_how_to_go_on_and_resume_reaches_the_unbroken_result(
     assert invoke(*command[1:]).exit_code == 0
     assert invoke(*words, "--out", tmp_path / "unbroken").exit_code == 0
     assert components(out) == components(tmp_path / "unbroken")
+
+
+def test_ctrl_c_after_the_last_step_stops_the_next_variant(tmp_path: Path, fixed: tuple[str, ...]) -> None:
+    words = [word for word in (*fixed, "--set", "suite.tasks=2", "--set", "method.width=2") if word != "--set"]
+    experiment = experiment_of("part/digits", "smoke", words, variants=["parallel", "single"])
+
+    def stop(now: Progress) -> bool:
+        return now.epoch == now.epochs  # told at the end of the last epoch: no optimizer step follows
+
+    with pytest.raises(Cancelled, match="--resume"):
+        run_experiment(experiment, tmp_path / "out", progress=False, on_progress=stop)
+    assert (tmp_path / "out" / "parallel" / "seed-0" / "results.json").exists()
+    assert not (tmp_path / "out" / "single").exists()
+    results = run_experiment(experiment, tmp_path / "out", resume=True, progress=False)
+    assert [result.variant for result in results] == ["parallel", "single"]
 
 
 def normal(words: list[str]) -> list[str]:
