@@ -91,20 +91,19 @@ class PaRT(Method[PaRTConfig]):
         if len(channels) != 1 or any(task.inputs.kind != "image" for task in tasks):
             kinds = sorted({f"{task.inputs.kind} {task.inputs.shape}" for task in tasks})
             raise InvalidInput(f"part needs image tasks with one channel count, received {kinds}")
-        return Grid(
-            GridConfig(
-                layout=config.layout,
-                modules=config.modules,
-                selected=config.selected,
-                width=config.width,
-                channels=channels.pop(),
-                norm=config.norm,
-                private=config.mode == "single",
-                pretrained=config.pretrained,
-                paths=read_paths(config.paths_file) if config.paths_file else config.paths,
-                seed=run.seed,
-            )
-        )
+        values = {
+            "layout": config.layout,
+            "modules": config.modules,
+            "selected": config.selected,
+            "width": config.width,
+            "channels": channels.pop(),
+            "norm": config.norm,
+            "private": config.mode == "single",
+            "pretrained": config.pretrained,
+            "paths": read_paths(config.paths_file) if config.paths_file else config.paths,
+            "seed": run.seed,
+        }
+        return Grid(GridConfig.of(values, "method"))
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Parallel: one stage of all tasks, known ones included; otherwise one stage a new task."""
