@@ -396,7 +396,7 @@ class System:
             entry = self.entries.get(task)
             if entry is None or entry.probe is None or any(name in self._absent for name in names):
                 continue
-            if self._probed.get(task, now) != now:
+            if self._probed.get(task) != now:
                 self.entries[task] = self._probed_entry(task)
             self._probed[task] = now
 
