@@ -166,7 +166,10 @@ class TablePreprocess(Config):
         elif isinstance(raw, Sequence) and raw and isinstance(raw[0], Mapping):
             rows = torch.cat([self._from_columns(row) for row in raw])
         else:
-            rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+            try:
+                rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+            except (TypeError, ValueError) as error:
+                raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
             rows = rows[None] if rows.ndim == 1 else rows
         if rows.ndim != 2 or rows.shape[1] != len(self.columns) or len(rows) == 0:
             wanted = f"(n, {len(self.columns)}) with columns {list(self.columns)}"
