@@ -69,18 +69,6 @@ def numbers(first: torch.Tensor) -> list[int]:
     return ((first * 0.25 + 0.5) * 255).round().int().tolist()
 
 
-def turns(run: Recorder, epoch: int) -> list[tuple[str, int]]:
-    """(task, consecutive batches) of one epoch, in order."""
-    found: list[tuple[str, int]] = []
-    for name, at, _ in run.handed:
-        if at == epoch:
-            if found and found[-1][0] == name:
-                found[-1] = (name, found[-1][1] + 1)
-            else:
-                found.append((name, 1))
-    return found
-
-
 def test_every_sample_comes_once_an_epoch_and_small_tasks_are_oversampled_to_the_largest() -> None:
     run, _ = trained(numbered([11, 4, 11]), epochs=2)
     for epoch in range(2):
@@ -208,7 +196,7 @@ def test_the_expected_unfrozen_fraction_of_a_path() -> None:
     for seed in range(seeds):
         used: set[tuple[int, int]] = set()
         for t in range(tasks):
-            path = {(l, j) for l, row in enumerate(drawn_rows(seed, t, depth, modules, selected)) for j in row}
+            path = {(layer, j) for layer, row in enumerate(drawn_rows(seed, t, depth, modules, selected)) for j in row}
             sums[t] += len(path - used) / len(path)
             used |= path
     for t, total in enumerate(sums):
