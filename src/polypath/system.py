@@ -6,7 +6,6 @@ import importlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,38 +15,16 @@ from torch import nn
 
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.component import digest
 from polypath.core.errors import CorruptError, InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
-from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
-from polypath.core.task import Classification, MultiLabel, Regression, Task
+from polypath.core.task import Task
 from polypath.metrics import measure
 from polypath.metrics.evaluation import outputs_of
-from polypath.nn import network_class, network_name
-from polypath.store import ComponentEntry, Event, Manifest, ProbeEntry, Store, TaskEntry
+from polypath.prediction import Prediction, answer
+from polypath.snapshot import recorded, restored, snapshot
+from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Answers for a batch of n inputs.
-
-    Args:
-        task: who answered.
-        labels: n labels (classification), n lists of labels (multi-label), None for regression.
-        probabilities: (n, labels), None for regression.
-        values: (n, size) in the target's own units, None unless regression.
-    """
-
-    task: str
-    labels: list[Any] | None
-    probabilities: torch.Tensor | None
-    values: torch.Tensor | None
-
-    def __len__(self) -> int:
-        found = self.values if self.values is not None else self.probabilities
-        return 0 if found is None else len(found)
 
 
 class System:
@@ -271,7 +248,7 @@ class System:
             self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
         for task in network.tasks:
             if task in learned or not changed.isdisjoint(paths[task].components):
-                self.entries[task] = self._probed_entry(task, forget=task in learned)
+                self.entries[task] = recorded(self, task, forget=task in learned)
                 self._probed.pop(task, None)
 
     def _bury(self, learned: Sequence[str]) -> None:
@@ -284,23 +261,6 @@ class System:
                 for held in self.sources.values():
                     if task in held:
                         held[old] = held.pop(task)
-
-    def _probed_entry(self, task: str, *, forget: bool = False) -> TaskEntry:
-        """A task's entry with its answers of today; those of when it was first learned stay.
-
-        Args:
-            task: which task.
-            forget: leave out test metrics and facts, which no longer hold.
-        """
-        entry = self.entries.get(task, TaskEntry())
-        seed = entry.probe.seed if entry.probe else self.seed
-        count = entry.probe.count if entry.probe else PROBE_COUNT
-        outputs = {"outputs": probe_outputs(self.network, task, seed, count)}
-        sha = digest(outputs)
-        self._probes[sha] = outputs
-        learned = entry.probe.learned if entry.probe else sha
-        probe = ProbeEntry(seed=seed, count=count, learned=learned, saved=sha, machine=machine())
-        return TaskEntry(probe=probe) if forget else entry.changed(probe=probe)
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
@@ -332,7 +292,7 @@ class System:
             store = self.store  # knows which manifest it read
         else:
             self._bring_along()
-        manifest, blobs = self._snapshot()
+        manifest, blobs = snapshot(self)
         store.write(manifest, blobs)
         self.store = store
         return store.folder
@@ -343,62 +303,6 @@ class System:
         for entry in self.entries.values():
             for sha in (entry.probe.learned, entry.probe.saved) if entry.probe else ():
                 self.probe_answer(sha)
-
-    def _snapshot(self) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
-        parts = self.network.components()
-        sizes = accounting.byte_counts(self.network)
-        here = [name for name in parts if name not in self._absent]
-        tensors = self.network.tensors(here)
-        shas = {**self._absent, **{name: digest(tensors[name]) for name in here}}
-        blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
-        state = self.network.state_dict(keep_vars=True)
-        extra = {
-            name: {local: state[key] for local, key in part.auxiliary.items()}
-            for name, part in parts.items()
-            if part.auxiliary and name not in self._absent_auxiliary
-        }
-        auxiliary = {**self._absent_auxiliary, **{name: digest(held) for name, held in extra.items()}}
-        blobs |= {auxiliary[name]: held for name, held in extra.items()}
-        self._refresh_probes(shas)
-        blobs |= self._probes
-        entries = {
-            name: ComponentEntry(
-                sha256=shas[name],
-                kind=part.kind,
-                capacity=part.capacity,
-                parent=part.parent,
-                size_bytes=sizes[name],
-                auxiliary=auxiliary.get(name),
-                sources=self.sources.get(name, {}),
-            )
-            for name, part in parts.items()
-        }
-        manifest = Manifest(
-            polypath=_version(),
-            network=network_name(type(self.network)),
-            plan=self.network.plan(),
-            method=self.method,
-            config=self.config,
-            seed=self.seed,
-            suite=self.suite_config,
-            components=entries,
-            tasks={name: self.entries.get(name, TaskEntry()) for name in self.tasks},
-            tombstones=self.tombstones,
-            history=self.history,
-        )
-        return manifest, blobs
-
-    def _refresh_probes(self, shas: Mapping[str, str]) -> None:
-        """Record today's answers of every task whose components are not those they were last recorded from."""
-        for task in self.tasks:
-            names = self.network.path(task).components
-            now = tuple(shas[name] for name in names)
-            entry = self.entries.get(task)
-            if entry is None or entry.probe is None or any(name in self._absent for name in names):
-                continue
-            if self._probed.get(task) != now:
-                self.entries[task] = self._probed_entry(task)
-            self._probed[task] = now
 
     def probe_answer(self, sha256: str) -> torch.Tensor:
         """Recorded outputs by their digest, from memory or from disk.
@@ -491,44 +395,3 @@ def load(folder: str | FilePath) -> System:
         for task in network.tasks
     }
     return system
-
-
-def restored(store: Store, manifest: Manifest) -> Network:
-    """The network of a manifest, on the meta device.
-
-    Raises:
-        CorruptError: its plan cannot be read, or the components listed are not those of the plan.
-    """
-    try:
-        network = network_class(manifest.network).restore(manifest.plan)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptError(f"{store.manifest_path} is damaged: its plan does not make a network ({error})") from error
-    parts, listed = set(network.components()), set(manifest.components)
-    if parts != listed:
-        wrong = sorted(parts ^ listed)
-        raise CorruptError(
-            f"{store.manifest_path} is damaged: components listed and components of its plan differ in {wrong[:5]}"
-        )
-    return network
-
-
-def answer(task: Task, outputs: torch.Tensor) -> Prediction:
-    """Raw outputs (n, target.outputs) as labels and probabilities, or values in the target's units."""
-    target = task.target
-    if isinstance(target, Regression):
-        if target.mean:
-            outputs = outputs * torch.tensor(target.std) + torch.tensor(target.mean)
-        return Prediction(task.name, None, None, outputs)
-    if isinstance(target, MultiLabel):
-        probabilities = outputs.sigmoid()
-        rows = [[target.labels[i] for i in row.nonzero().flatten().tolist()] for row in probabilities > 0.5]
-        return Prediction(task.name, rows, probabilities, None)
-    assert isinstance(target, Classification)
-    probabilities = outputs.softmax(1)
-    return Prediction(task.name, [target.labels[i] for i in outputs.argmax(1).tolist()], probabilities, None)
-
-
-def _version() -> str:
-    from polypath import __version__
-
-    return __version__
