@@ -232,6 +232,8 @@ def _begin(method: Method[Any], suite: Suite, seed: int, engine: Engine, folder:
     if resume and folder is not None and (folder / "system" / "manifest.json").exists():
         system = load(folder / "system")
         system.load_all()
+        if system.store is not None and engine.fabric.is_global_zero:
+            system.store.collect()  # killed after the manifest was replaced: nobody may save again
         return system
     network = method.build([data.task for data in suite], engine)
     return System(

@@ -39,7 +39,7 @@ CHAINS: dict[str, tuple[str, list[list[Any]]]] = {
             ["before renaming manifest", 1],
             ["after renaming manifest", 1],
             ["after the save", 2],  # 1 clears the checkpoint of stage 1 again
-            ["before renaming manifest", 1],
+            ["after renaming manifest", 1],  # of the last stage: nobody saves again and cleans up
             ["before renaming results", 1],
         ],
     ),

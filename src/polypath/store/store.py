@@ -141,6 +141,15 @@ class Store:
         data = save(ready, metadata={"polypath": "component"})
         write_atomically(path, lambda file: file.write(data))
 
+    def collect(self) -> None:
+        """Delete what a writer left that was killed before it could clean up.
+
+        Raises:
+            Locked: another process is writing.
+        """
+        with writing(self.folder):
+            self._collect(self.manifest().blobs())
+
     def _collect(self, wanted: set[str]) -> None:
         """Delete what the manifest does not name. The system is saved by now: a failure here only leaves litter."""
         try:
