@@ -14,7 +14,8 @@ from polypath.cli.systems import opened
 
 if TYPE_CHECKING:
     from polypath.core.task import Task
-    from polypath.system import Prediction, System
+    from polypath.prediction import Prediction
+    from polypath.system import System
 
 BATCH = 256
 INPUTS = ("inputs", "images", "x", "X", "x_test", "arr_0")  # keys of an archive that are taken for the inputs

@@ -1,1 +1,1 @@
-"""Pure functions of tensors: losses, representation similarity, sharing histograms. Torch only, no I/O, no global RNG."""
+"""Pure functions of tensors: losses, CKA, sharing histograms. Torch only, no I/O, no global random state."""

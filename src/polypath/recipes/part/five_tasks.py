@@ -42,7 +42,8 @@ def experiment(size: Size = "full") -> Experiment:
         base |= {"width": 8, "learning_rate": 1e-3, "batch_set": 5, "epochs": 4, "evaluate_every": 0}
         seeds = SEEDS[:1]
     else:
-        suite = {"kind": "split", "dataset": "digits", "tasks": 3, "classes_per_task": 2, "per_class": 8, "test_per_class": 4, **small}
+        suite = {"kind": "split", "dataset": "digits", "tasks": 3, "classes_per_task": 2, **small}
+        suite |= {"per_class": 8, "test_per_class": 4}
         base |= {"width": 2, "modules": 3, "epochs": 1, "batch": 16, "evaluate_every": 0}
         seeds = SEEDS[:1]
     return Experiment(
