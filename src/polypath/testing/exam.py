@@ -92,7 +92,9 @@ class Candidate:
 
     def twin(self) -> System:
         """A copy of `learned` that a law may change."""
-        return copy.deepcopy(self.learned)
+        system = self.learned
+        shared = {id(held): held for held in (system.data, system.result)}  # never changed, and large
+        return copy.deepcopy(system, shared)
 
     @cached_property
     def grown(self) -> System:
