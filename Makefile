@@ -47,7 +47,7 @@ demo: $(VENV)/.installed ## install, train PaRT on the bundled digits, print the
 		$(BIN)/polypath run part/digits --out "$$out"
 
 test: $(VENV)/.installed-dev ## install, run all tests (POLYPATH_DATA=folder adds those on real data)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: lint types floors docs test ## what CI runs: lint, types, floors, docs, tests
 

@@ -17,7 +17,7 @@ import rich.style  # noqa: F401 - numbers its styles from the global generator w
 import torch
 from hypothesis import settings
 
-THREADS = int(os.environ.get("POLYPATH_TEST_THREADS", "2"))
+THREADS = int(os.environ.get("POLYPATH_TEST_THREADS", "1"))
 NO_DATA = "POLYPATH_DATA is not set: point it at a folder with one sub-folder of parquet files a data set"
 
 # Examples are a function of the test (no database, no clock), so that a red test is red again.
@@ -71,8 +71,11 @@ _ENVIRONMENT = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Close the network, give the session its own cache folder and fix the threads."""
-    cache = tempfile.mkdtemp(prefix="polypath-cache-")  # one a session: CIFAR-100 is decoded once
-    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    if hasattr(config, "workerinput"):  # one of several processes: they share the cache of the one that started them
+        cache = os.environ["POLYPATH_CACHE"]
+    else:
+        cache = tempfile.mkdtemp(prefix="polypath-cache-")  # one a session: CIFAR-100 is decoded once
+        config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     for name, value in {**_ENVIRONMENT, "POLYPATH_CACHE": cache}.items():

@@ -103,8 +103,8 @@ def _run(
     if folder is not None and engine.fabric.is_global_zero:
         write_json(folder / "results.json", system.result.model_dump(mode="json"))
     engine.fabric.barrier()  # whoever returns finds the whole run on disk
-    if folder is not None and engine._cancelled and engine.fabric.world_size == 1:
-        engine._stop()  # asked for after the last step: this run is whole, but a caller's next one must not begin
+    if folder is not None:
+        engine.stop_if_cancelled()  # asked for after the last step: this run is whole, a caller's next must not begin
     return system
 
 
@@ -120,6 +120,12 @@ def grow(
     suite = as_suite(data)
     base = method_class(system.method).config_class.of(system.config, "method")
     chosen, run_config = _resolved(method_class(system.method)(base), settings)
+    for key in sorted(chosen.fixed & settings.keys()):
+        if getattr(chosen.config, key) != getattr(base, key):
+            raise InvalidInput(
+                f"{key}={settings[key]!r}: this system was learned with {key}={getattr(base, key)!r}, which cannot be "
+                "changed while it grows; leave it out, or learn a new system"
+            )
     with (
         _engine(system.seed, run_config, None, False, chosen.name, progress, on_progress) as engine,
         system.kept_on_error(),
@@ -285,7 +291,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
     network: Network = copy.deepcopy(system.network) if grown else system.network
     for name in stage.tasks:
         if name not in network.tasks:
-            network.add_task(suite[name].task)
+            method.admit(network, suite[name].task)
     before = system.network.digests() if grown else {}
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)

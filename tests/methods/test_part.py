@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -343,3 +344,28 @@ def test_images_of_two_channel_counts_are_refused() -> None:
     renamed = TaskData(grey.task.renamed("grey"), grey.train, test=Sealed(grey.train))
     with pytest.raises(InvalidInput, match="one channel count"):
         pp.learn("part", [tiny_images(1).tasks[0], renamed], **TINY, **RUN)
+
+
+def late_task() -> TaskData:
+    data = tiny_images(1, seed=9).tasks[0]
+    return replace(data, task=data.task.renamed("late"))
+
+
+def test_growing_says_when_a_setting_cannot_be_changed() -> None:
+    """The network is there already: another width or number of modules would be ignored, so it is refused."""
+    system = pp.learn("part", tiny_images(2), **TINY, **RUN)
+    before = system.network.digests()
+    with pytest.raises(InvalidInput, match=r"modules=9.*cannot be changed"):
+        system.learn(late_task(), mode="sequential", modules=9, **RUN)
+    with pytest.raises(InvalidInput, match="mode='sequential'"):
+        system.learn(late_task(), mode="single", **RUN)
+    assert system.network.digests() == before and list(system.tasks) == ["task0", "task1"]
+
+
+def test_a_late_task_takes_the_path_it_is_given() -> None:
+    system = pp.learn("part", tiny_images(2), **TINY, **RUN)
+    rows = [[0, 2]] * 9
+    with pytest.raises(InvalidInput, match="9 rows required"):
+        system.learn(late_task(), mode="sequential", paths={"late": rows[:4]}, **RUN)
+    system.learn(late_task(), mode="sequential", paths={"late": rows}, **RUN)
+    assert isinstance(system.network, Grid) and system.network.rows("late") == rows

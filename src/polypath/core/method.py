@@ -38,6 +38,8 @@ class Method(ABC, Generic[C]):
     name: ClassVar[str]
     config_class: ClassVar[type[Config]]
     network_class: ClassVar[type[Network]]
+    fixed: ClassVar[frozenset[str]] = frozenset()
+    """Settings that shape the network; a system that grows keeps them."""
 
     def __init__(self, config: C | None = None, **values: Any) -> None:
         self.config: C = config if config is not None else self.config_class.of(values, "method")  # type: ignore[assignment]
@@ -50,6 +52,10 @@ class Method(ABC, Generic[C]):
     @abstractmethod
     def build(self, tasks: Sequence[Task], run: Run) -> Network:
         """An empty network able to take these tasks; does not add them."""
+
+    def admit(self, network: Network, task: Task) -> None:
+        """Add a task to the network before its first stage; overridden where the configuration says how."""
+        network.add_task(task)
 
     @abstractmethod
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:

@@ -78,6 +78,7 @@ class PaRT(Method[PaRTConfig]):
     name: ClassVar[str] = "part"
     config_class: ClassVar[type[Config]] = PaRTConfig
     network_class: ClassVar[type[Network]] = Grid
+    fixed: ClassVar[frozenset[str]] = frozenset({"layout", "modules", "selected", "width", "norm", "pretrained"})
 
     @property
     def isolation(self) -> Isolation:
@@ -100,10 +101,27 @@ class PaRT(Method[PaRTConfig]):
             "norm": config.norm,
             "private": config.mode == "single",
             "pretrained": config.pretrained,
-            "paths": read_paths(config.paths_file) if config.paths_file else config.paths,
+            "paths": self._paths(),
             "seed": run.seed,
         }
         return Grid(GridConfig.of(values, "method"))
+
+    def admit(self, network: Network, task: Task) -> None:
+        """Add a task on the path this configuration sets for it, else on a drawn one.
+
+        Raises:
+            InvalidInput: the path does not fit the grid, or single mode was asked for on shared modules.
+        """
+        assert isinstance(network, Grid)
+        if self.config.mode == "single" and not network.config.private:
+            raise InvalidInput(
+                "mode='single' needs modules of its own for every task, but this system was learned with shared ones; "
+                "grow it with mode='sequential' (other tasks stay as they are) or 'parallel'"
+            )
+        network.add_task(task, self._paths().get(task.name))
+
+    def _paths(self) -> dict[str, list[list[int]]]:
+        return read_paths(self.config.paths_file) if self.config.paths_file else self.config.paths
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Parallel: one stage of all tasks, known ones included; otherwise one stage a new task."""

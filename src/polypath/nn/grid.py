@@ -133,8 +133,17 @@ class Grid(Network):
         """Task name -> task, in the order they were added."""
         return dict(self._tasks)
 
-    def add_task(self, task: Task) -> None:
-        """Give the task its path (hand-set or drawn), its head and, where configured, its BatchNorms or modules."""
+    def add_task(self, task: Task, rows: list[list[int]] | None = None) -> None:
+        """Give the task its path, its head and, where configured, its BatchNorms or modules.
+
+        Args:
+            task: a new one.
+            rows: its path, one row a layer; None takes the configuration's, or draws one.
+
+        Raises:
+            InvalidInput: the name is taken, the task is not one of images with the grid's channels, or `rows` does
+                not fit the grid.
+        """
         if task.name in self._tasks:
             raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
         if not isinstance(task.inputs, Image) or task.inputs.channels != self.config.channels:
@@ -143,9 +152,13 @@ class Grid(Network):
                 f"received {task.inputs!r}"
             )
         config = self.config
-        rows = config.paths.get(task.name) or drawn_rows(
-            config.seed, self._added, self.layout.depth, config.modules, config.selected
-        )
+        rows = rows or config.paths.get(task.name)
+        if rows is not None:
+            try:
+                check_rows(rows, self.layout.depth, config.modules, config.selected, task.name)
+            except ValueError as error:
+                raise InvalidInput(str(error)) from None
+        rows = rows or drawn_rows(config.seed, self._added, self.layout.depth, config.modules, config.selected)
         self._admit(task, f"t{self._added}", [sorted(row) for row in rows], None)
         self._added += 1
 

@@ -232,7 +232,7 @@ def _empty(variant: Variant, suite: Suite, engine: Engine) -> Network:
     with torch.device("meta"):
         network = method.build([data.task for data in suite], engine)
         for data in suite:
-            network.add_task(data.task)
+            method.admit(network, data.task)
     return network
 
 

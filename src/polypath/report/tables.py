@@ -36,7 +36,11 @@ class Grid:
         from rich.text import Text
 
         caption = Text("\n".join(self.notes)) if self.notes else None
-        table = Table(title=Text(self.title), caption=caption, caption_justify="left", title_justify="left")
+        # As wide as its title and notes (up to a narrow terminal), which rich would fold to the width of the columns.
+        width = min(76, max(map(len, (self.title, *self.notes))))
+        table = Table(
+            title=Text(self.title), caption=caption, caption_justify="left", title_justify="left", min_width=width
+        )
         for place, name in enumerate(self.header):
             table.add_column(Text(name), justify="right" if place else "left", overflow="fold")
         for row in self.rows:

@@ -162,14 +162,18 @@ class Engine:
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
-        if self._cancelled and self.fabric.world_size == 1:
-            self._stop()
+        self.stop_if_cancelled()
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.fabric.world_size > 1:
             self._average_gradients(optimizer)
         optimizer.step()
         self.display.advance()
+
+    def stop_if_cancelled(self) -> None:
+        """Raise Cancelled where that was asked for; several processes stop together, inside `step`."""
+        if self._cancelled and self.fabric.world_size == 1:
+            self._stop()
 
     def _stop(self) -> NoReturn:
         raise Cancelled("the run was stopped" + self._how_to_resume())

@@ -31,7 +31,14 @@ def cpu_facts() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; OMP_NUM_THREADS, which torch itself follows, where that is set to less."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if wanted.isdigit() and int(wanted) > 0:
+        return min(int(wanted), _allowed_cores())
+    return _allowed_cores()
+
+
+def _allowed_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
