@@ -18,7 +18,8 @@ class RunConfig(Config):
             or `device="cpu"` and `cuda` alike through lightning-fabric's own.
         precision: `auto` is bf16 autocast where the hardware has bf16 matrix units (CUDA since Ampere, CPUs with
             AMX or AVX512-BF16), else float32; `32-true`; `bf16-mixed`.
-        threads: CPU threads inside operations; None takes every core the process may use. Part of the record,
+        threads: CPU threads inside operations; None takes every core the process may use (bounded by
+            OMP_NUM_THREADS, as in torch). Part of the record,
             because gradients at different counts differ in the last bits.
         checkpoint_every: epochs between checkpoints; 0 writes none.
         workers: processes that decode streamed images ahead of time.
