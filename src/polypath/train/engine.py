@@ -74,10 +74,11 @@ class Engine:
         self.fabric.launch()
         self.device = self.fabric.device
         if out is not None:
-            (out / "checkpoint").mkdir(parents=True, exist_ok=True)
             if self.fabric.is_global_zero:
+                (out / "checkpoint").mkdir(parents=True, exist_ok=True)
                 remove_leftovers(out)
                 remove_leftovers(out / "checkpoint")
+            self.fabric.barrier()  # the first process takes the folder before any other looks into it
         self.journal = Journal(out / "metrics.jsonl" if out is not None else None, writes=self.fabric.is_global_zero)
         self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
         self.stage, self.stages, self.epoch = 0, 1, 0
