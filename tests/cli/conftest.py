@@ -15,7 +15,7 @@ from polypath.cli import app
 
 Invoke = Callable[..., Any]
 # Threads and precision are part of a run: fixed here, so that equal commands give equal bits.
-FIXED = ("--set", f"threads={os.environ.get('POLYPATH_TEST_THREADS', '2')}", "--set", "precision=32-true")
+FIXED = ("--set", f"threads={os.environ.get('POLYPATH_TEST_THREADS', '1')}", "--set", "precision=32-true")
 
 THREE_TASKS = ("--set", "suite.tasks=3", "--set", "suite.classes_per_task=2")
 
