@@ -26,7 +26,7 @@ def suite(tasks: int, images: int) -> Suite:
     for number in range(tasks):
         x = torch.randint(0, 256, (images, 3, 32, 32), generator=stream).to(torch.uint8)
         y = torch.arange(images) % 10
-        items.extend(arrays(f"task{number}", train=(x, y), labels=[str(i) for i in range(10)]).tasks)
+        items.append(arrays(f"task{number}", train=(x, y), labels=[str(i) for i in range(10)]))
     return Suite("random", tuple(items))
 
 
