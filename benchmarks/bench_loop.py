@@ -33,10 +33,10 @@ def suite(tasks: int, images: int) -> Suite:
 def main() -> None:
     """Time epochs of both loops in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out")
     args = parser.parse_args()
@@ -59,13 +59,14 @@ def main() -> None:
 
 def bare_loop(network: torch.nn.Module, data: Suite, batch: int) -> Any:
     """One epoch as anybody would write it by hand."""
-    optimizers = {
-        item.name: torch.optim.Adam(network.trainable(network.path(item.name).components), fused=True) for item in data
-    }
     mean = torch.tensor(data.tasks[0].task.preprocess.mean).view(-1, 1, 1)
     std = torch.tensor(data.tasks[0].task.preprocess.std).view(-1, 1, 1)
 
     def epoch() -> None:
+        optimizers = {
+            item.name: torch.optim.Adam(network.trainable(network.path(item.name).components), fused=True)
+            for item in data
+        }
         network.train()
         for item in data:
             optimizer = optimizers[item.name]
