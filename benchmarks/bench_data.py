@@ -1,6 +1,6 @@
-"""Speed of data preparation and augmentation; prints one JSON object and writes it to --out.
+"""Speed of data preparation and augmentation.
 
-    POLYPATH_DATA=... python benchmarks/bench_data.py --out bench_data.json [--threads 2]
+Run: POLYPATH_DATA=... python benchmarks/bench_data.py
 
 Augmentation: images per second through PaRT's pipeline (perspective, flip, crop, normalise) at 32 x 32, side by side
 with the same pipeline written with kornia's warp over the whole batch and with torchvision image by image.
@@ -14,17 +14,15 @@ Wall time is what counts; on a shared machine the processor time beside it says 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from side_by_side import write_record
 
 PREPARE = """
 import time, torch
@@ -119,22 +117,20 @@ def preparation(threads: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--out", type=Path, default=Path("bench_data.json"))
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    report = {
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                    "threads": arguments.threads, "load": os.getloadavg()[0], "torch": torch.__version__},
-        "augmentation_images_per_second": {str(size): augmentation(size) for size in (16, 32, 128)},
-        "limits": {"augmentation_images_per_second": 8000, "first_s": 60, "later_s": 3},
-    }  # fmt: skip
+    figures: dict[str, object] = {
+        "load_average_before": os.getloadavg()[0],
+        "augmentation_images_per_second": {f"batch {size}": augmentation(size) for size in (16, 32, 128)},
+        "targets": {"augmentation_images_per_second": 8000, "first_s": 60, "later_s": 3},
+    }
     if os.environ.get("POLYPATH_DATA"):
-        report["cifar100_preparation"] = preparation(arguments.threads)
-    text = json.dumps(report, indent=2)
-    arguments.out.write_text(text + "\n")
-    print(text)
+        figures["cifar100_preparation"] = preparation(arguments.threads)
+    write_record("data", figures, "python benchmarks/bench_data.py", arguments.out)
 
 
 if __name__ == "__main__":
