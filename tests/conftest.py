@@ -118,7 +118,7 @@ def _numpy_state() -> tuple[Any, ...]:
     return (name, keys.tobytes(), *rest)
 
 
-# What a test must leave as it was: name -> (read, write back). About 0.1 ms a test.
+# What a test must leave as it was: name -> (read, write back).
 _WATCHED: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "torch default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch threads": (torch.get_num_threads, torch.set_num_threads),
