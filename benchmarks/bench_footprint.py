@@ -46,7 +46,7 @@ from polypath.train import engine
 sizes = []
 end = engine.Engine.end_stage
 def measured(self, stage):
-    sizes.append(self._checkpoint_file().stat().st_size)
+    sizes.extend(file.stat().st_size for file in (self.out / "checkpoint").glob("stage-*.safetensors"))
     end(self, stage)
 engine.Engine.end_stage = measured
 pp.learn("part", suite({tasks}, 64), modules={modules}, selected=4, width={width}, epochs=1, batch=16, out={out!r},
@@ -89,7 +89,7 @@ def fresh(code: str) -> str:
 def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--modules", type=int, default=12)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--out")
