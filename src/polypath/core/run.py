@@ -68,7 +68,7 @@ class Run(Protocol):
         ...
 
     def score(self, network: Network, data: TaskData, exit: str | None = None) -> dict[str, float]:
-        """Metrics on validation examples: the only ones that may select anything."""
+        """Metrics and `loss` (the mean of the task's loss) on validation examples: all that may select anything."""
         ...
 
     def record_test(self, network: Network, data: Sequence[TaskData]) -> None:

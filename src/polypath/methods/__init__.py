@@ -9,7 +9,9 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "part": "polypath.methods.part:PaRT",
+    "single": "polypath.methods.single:Single",
 }
 
 

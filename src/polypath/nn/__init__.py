@@ -8,6 +8,7 @@ from polypath.core.errors import UnknownName
 from polypath.core.network import Network
 
 NETWORKS: dict[str, str] = {
+    "columns": "polypath.nn.columns:Columns",
     "grid": "polypath.nn.grid:Grid",
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
-from torch import nn
+from torch import fx, nn
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,3 +37,42 @@ def plain_conv(weight: torch.Tensor, bias: torch.Tensor, like: nn.Conv2d) -> nn.
     )
     conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
     return conv
+
+
+def folded_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode with every BatchNorm that directly follows a convolution folded into it.
+
+    The order of layers is read by symbolic tracing; a module that cannot be traced (its forward branches on values) is
+    copied as it is.
+    """
+    made = copy.deepcopy(module).eval()
+    for parameter in made.parameters():
+        parameter.requires_grad_(True)
+    if not any(isinstance(part, nn.BatchNorm2d) for part in made.modules()):
+        return made
+    try:
+        traced = fx.symbolic_trace(made)
+    except Exception:  # tracing runs the module's own code on proxies and may fail in any way
+        return made
+    parts = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(parts.get(str(node.target)), nn.BatchNorm2d):
+            continue
+        norm, before = parts[str(node.target)], node.args[0]
+        if before.op != "call_module" or not isinstance(parts.get(str(before.target)), nn.Conv2d):
+            continue
+        conv = parts[str(before.target)]
+        assert isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)
+        alone = len(before.users) == 1 and all(
+            sum(other.op == "call_module" and other.target == one.target for other in traced.graph.nodes) == 1
+            for one in (node, before)
+        )
+        if not alone or norm.running_mean is None:  # used elsewhere too, or without statistics of its own
+            continue
+        weight, bias = folded(conv, norm)
+        conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+        traced.delete_submodule(str(node.target))
+    traced.recompile()
+    return traced.eval()

@@ -205,7 +205,7 @@ class Engine:
     # ---- measuring --------------------------------------------------------------------------------------------
 
     def score(self, network: Network, data: TaskData, exit: str | None = None) -> dict[str, float]:
-        """Metrics on validation examples; written down and returned.
+        """Metrics and mean loss on validation examples; written down and returned.
 
         Raises:
             InvalidInput: the task has no validation split.
@@ -215,7 +215,7 @@ class Engine:
                 f"task {data.name!r} has no validation split, but the method selects by validation; "
                 "build the suite with validation=0.1 or so"
             )
-        values = self._measured(network, data, data.val, exit)[0]
+        values = self._measured(network, data, data.val, exit, loss=True)[0]
         self._write_score(data.name, "val", values, exit)
         return values
 
@@ -227,7 +227,12 @@ class Engine:
                 self._write_score(item.name, "test", values, None, confusion)
 
     def _measured(
-        self, network: Network, data: TaskData, examples: Examples | Sealed, exit: str | None = None
+        self,
+        network: Network,
+        data: TaskData,
+        examples: Examples | Sealed,
+        exit: str | None = None,
+        loss: bool = False,
     ) -> tuple[dict[str, float], list[list[int]] | None]:
         began = time.monotonic()
         opened = examples.unseal() if isinstance(examples, Sealed) else examples
@@ -235,6 +240,8 @@ class Engine:
         module.to(memory_format=torch.channels_last)
         outputs = outputs_of(module, data.task, opened, self.device)
         values = measure(data.task, outputs, opened.targets)
+        if loss:
+            values = {**values, "loss": float(data.task.loss_of(outputs, streams.scaled(data, opened.targets)))}
         confusion = None
         if data.task.target.kind == "classification":
             confusion = confusion_matrix(outputs.argmax(1), opened.targets, data.task.target.outputs).tolist()

@@ -1,0 +1,67 @@
+"""Hard parameter sharing: one trunk for all tasks, a head for each (Caruana, 1997)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
+
+from polypath.core.config import Config
+from polypath.core.examples import TaskData
+from polypath.core.method import Isolation, Method, Stage
+from polypath.core.network import Network
+from polypath.core.run import Run
+from polypath.core.task import Task
+from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.nn.backbones import common_inputs, described
+from polypath.nn.columns import Columns, ColumnsConfig
+
+
+class HardSharingConfig(TrainingConfig):
+    """Settings of hard sharing; those of training are `polypath.methods.training.TrainingConfig`'s.
+
+    Args:
+        backbone: the shared trunk, see `polypath.nn.backbones`.
+        mode: `joint` minimises the sum of all task losses; `sequential` trains one task after the other on the same
+            trunk without protecting the earlier ones, which then forget.
+    """
+
+    backbone: str | dict[str, Any] = "mlp"
+    mode: Literal["joint", "sequential"] = "joint"
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
+        return described(value)
+
+
+class HardSharing(Method[HardSharingConfig]):
+    """One shared trunk, a linear head for each task."""
+
+    name: ClassVar[str] = "hard_sharing"
+    config_class: ClassVar[type[Config]] = HardSharingConfig
+    network_class: ClassVar[type[Network]] = Columns
+    fixed: ClassVar[frozenset[str]] = frozenset({"backbone"})
+
+    @property
+    def isolation(self) -> Isolation:
+        """Joint; in sequential mode known tasks drift."""
+        return "joint" if self.config.mode == "joint" else "drifts"
+
+    def build(self, tasks: Sequence[Task], run: Run) -> Columns:
+        """The trunk, for inputs of the tasks' common shape."""
+        assert isinstance(self.config.backbone, dict)
+        inputs = common_inputs(tasks, self.name)
+        return Columns(ColumnsConfig(backbone=self.config.backbone, share="trunk", inputs=inputs, seed=run.seed))
+
+    def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
+        """Joint: one stage of all tasks, known ones included; sequential: one a new task."""
+        return [Stage((*known, *new))] if self.config.mode == "joint" else [Stage((name,)) for name in new]
+
+    def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
+        """Each step sums the losses of a mini-batch of every task; smaller tasks are oversampled to the largest."""
+        names = [item.name for item in data]
+        moving = list(dict.fromkeys(part for name in names for part in network.path(name).components))
+        optimizer = optimizer_of(self.config, network.trainable(moving))
+        train(network, data, run, self.config, optimizers={names[0]: optimizer}, groups=[names], moving=moving)

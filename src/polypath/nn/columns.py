@@ -1,0 +1,207 @@
+"""Plain networks for many tasks: a column of pieces for every task, or one trunk for all; a linear head a task.
+
+Components: `trunk.fc1` (base: everybody's) or `trunk.fc1.t0` (own: a column's piece), `head.t0` (own). One step of a
+path is one piece of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from polypath.core.component import Component, Path
+from polypath.core.config import Config
+from polypath.core.errors import InvalidInput
+from polypath.core.network import Network
+from polypath.core.seeds import seeded
+from polypath.core.task import InputSpec, Task
+from polypath.nn.backbones import Backbone, backbone
+from polypath.nn.fold import folded_copy
+
+
+class ColumnsConfig(Config):
+    """Shape of a set of columns.
+
+    Args:
+        backbone: description, see `polypath.nn.backbones`.
+        share: `none` a column for each task, for inputs of its own shape; `trunk` one for all.
+        inputs: what the shared trunk takes; None where nothing is shared.
+        seed: of initial values.
+    """
+
+    backbone: dict[str, Any]
+    share: Literal["none", "trunk"] = "none"
+    inputs: InputSpec | None = Field(None)
+    seed: int = 0
+
+
+class Columns(Network):
+    """See the module docstring."""
+
+    def __init__(self, config: ColumnsConfig, *, _keep: Collection[str] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.columns, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self._features: dict[str, int] = {}
+        self._pieces: dict[str, list[str]] = {}
+        self._tasks: dict[str, Task] = {}
+        self._ids: dict[str, str] = {}
+        self._added = 0
+        self._components: dict[str, Component] | None = None
+        if config.share == "trunk":
+            if config.inputs is None:
+                raise InvalidInput("columns: a shared trunk needs the shape of its inputs")
+            self._add_column("shared", config.inputs, _keep)
+
+    # ---- plan -------------------------------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Any]:
+        """Configuration, tasks with their ids, number of tasks ever added."""
+        tasks = [{"id": self._ids[name], "task": task.to_json()} for name, task in self._tasks.items()]
+        return {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
+
+    @classmethod
+    def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
+        """The columns of a plan, on the meta device."""
+        with torch.device("meta"):
+            network = cls(ColumnsConfig.of(plan["config"]), _keep=keep)
+            for entry in plan["tasks"]:
+                network._admit(Task.of(entry["task"]), entry["id"], keep)
+        network._added = plan["added"]
+        return network
+
+    # ---- tasks ------------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Task name -> task, in the order they were added."""
+        return dict(self._tasks)
+
+    def add_task(self, task: Task) -> None:
+        """Give the task its head, and a column where none is shared.
+
+        Raises:
+            InvalidInput: the name is taken, or the inputs are not those of the shared trunk.
+        """
+        if task.name in self._tasks:
+            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        if self.config.share == "trunk" and task.inputs != self.config.inputs:
+            raise InvalidInput(
+                f"task {task.name!r}: the shared trunk takes {self.config.inputs!r}, received {task.inputs!r}; "
+                "bring its inputs to that shape"
+            )
+        self._admit(task, f"t{self._added}", None)
+        self._added += 1
+
+    def _admit(self, task: Task, task_id: str, keep: Collection[str] | None) -> None:
+        self._tasks[task.name], self._ids[task.name] = task, task_id
+        if self.config.share == "none":
+            self._add_column(task_id, task.inputs, keep)
+        if keep is None or head_name(task_id) in keep:
+            with self._seeded("head", task_id):
+                self.heads[task_id] = nn.Linear(self._features[self._column(task.name)], task.target.outputs)
+        self._components = None
+
+    def _add_column(self, key: str, inputs: InputSpec, keep: Collection[str] | None) -> None:
+        with self._seeded("column", key):
+            made: Backbone = backbone(self.config.backbone, inputs)
+        self._features[key], self._pieces[key] = made.features, list(made.pieces)
+        for piece in self._pieces[key] if keep is not None else ():
+            if piece_name(piece, key) not in keep:  # type: ignore[operator]
+                del made.pieces[piece]
+        self.columns[key] = made.pieces
+        self._components = None
+
+    def release(self, task: str) -> tuple[list[str], list[str]]:
+        """Delete the task's head and its column; a shared trunk that nobody uses any more starts anew."""
+        self.task_named(task)
+        task_id, column = self._ids[task], self._column(task)
+        freed = [head_name(task_id)]
+        if self.config.share == "none":
+            freed = [*(piece_name(piece, column) for piece in self._pieces[column]), *freed]
+            del self.columns[column], self._pieces[column], self._features[column]
+        del self._tasks[task], self._ids[task], self.heads[task_id]
+        self._components = None
+        if self._tasks or self.config.share == "none":
+            return freed, []
+        assert self.config.inputs is not None
+        device = next(self.columns["shared"].parameters()).device
+        self._add_column("shared", self.config.inputs, None)
+        self.columns["shared"].to(device)
+        return freed, [piece_name(piece, "shared") for piece in self._pieces["shared"]]
+
+    def _column(self, task: str) -> str:
+        return "shared" if self.config.share == "trunk" else self._ids[task]
+
+    # ---- components and paths ---------------------------------------------------------------------------------
+
+    def components(self) -> dict[str, Component]:
+        """Pieces and heads."""
+        if self._components is None:
+            found = {}
+            for column, pieces in self.columns.items():
+                shared = column == "shared"
+                for piece, module in pieces.items():  # type: ignore[operator]
+                    name = piece_name(piece, column)
+                    tensors = {local: f"columns.{column}.{piece}.{local}" for local in module.state_dict()}
+                    found[name] = Component(name, "base" if shared else "own", tensors, capacity=shared)
+            for task_id, head in self.heads.items():
+                tensors = {local: f"heads.{task_id}.{local}" for local in head.state_dict()}
+                found[head_name(task_id)] = Component(head_name(task_id), "own", tensors)
+            self._components = found
+        return self._components
+
+    def path(self, task: str, exit: str | None = None) -> Path:
+        """One step a piece, then the head."""
+        self.task_named(task)
+        if exit is not None:
+            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        column = self._column(task)
+        steps = [(piece_name(piece, column),) for piece in self._pieces[column]]
+        return Path(task, (*steps, (head_name(self._ids[task]),)))
+
+    # ---- computation ------------------------------------------------------------------------------------------
+
+    def start(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The encoded inputs themselves."""
+        return inputs
+
+    def step(self, value: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """One piece, or the head."""
+        out: torch.Tensor = self._module(names[0])(value)
+        return out
+
+    def fuse(self, path: Path) -> nn.Module:
+        """Copies of the pieces one after the other, BatchNorm folded."""
+        return nn.Sequential(*(folded_copy(self._module(names[0])) for names in path.steps))
+
+    def _module(self, name: str) -> nn.Module:
+        if name.startswith("head."):
+            return self.heads[name.removeprefix("head.")]
+        piece, column = split_name(name)
+        return self.columns[column][piece]  # type: ignore[index]
+
+    def _seeded(self, *key: object) -> AbstractContextManager[None]:
+        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
+        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
+
+
+def piece_name(piece: str, column: str) -> str:
+    """`trunk.fc1`, or `trunk.fc1.t0` in a task's own column."""
+    return f"trunk.{piece}" if column == "shared" else f"trunk.{piece}.{column}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(piece, column) of a piece's component name."""
+    piece, _, column = name.removeprefix("trunk.").partition(".")
+    return piece, column or "shared"
+
+
+def head_name(task_id: str) -> str:
+    """`head.t2`."""
+    return f"head.{task_id}"

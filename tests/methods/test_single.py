@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import polypath as pp
+from polypath.core import accounting
+from polypath.core.errors import InvalidInput, UnknownName
+from polypath.core.seeds import seeded
+from polypath.testing import tiny_features, tiny_images
+
+TINY = {"backbone": {"kind": "mlp", "hidden": [8]}, "epochs": 2, "batch": 8, "threads": 1, "progress": False}
+
+
+def test_every_task_has_a_network_of_its_own() -> None:
+    system = pp.learn("single", tiny_features(2), **TINY)
+    # 8 x 8 + 8 in the column, 8 x 2 + 2 in the head
+    assert [system.cost(name).parameters for name in system.tasks] == [90, 90]
+    assert accounting.total_parameters(system.network) == 180
+    assert system.isolation == "exact"
+
+
+def test_it_is_plain_training() -> None:
+    suite = tiny_features(1)
+    settings = {**TINY, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.5, "epochs": 1, "batch": 100}
+    system = pp.learn("single", suite, seed=3, **settings)
+    start = pp.learn("single", suite, seed=3, **{**settings, "learning_rate": 1e-30}).extract("task0", fused=False)
+    data = suite["task0"]
+    inputs = data.task.preprocess.encode(data.train.inputs())
+    with seeded(0, "overwritten below"):
+        plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    with torch.no_grad():
+        for parameter, value in zip(plain.parameters(), start.parameters(), strict=True):
+            parameter.copy_(value)
+    torch.nn.functional.cross_entropy(plain(inputs), data.train.targets).backward()
+    expected = [parameter - 0.5 * parameter.grad for parameter in plain.parameters()]  # one step over all examples
+    for found, wanted in zip(system.extract("task0", fused=False).parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_early_stopping_keeps_the_best_state_by_validation_loss() -> None:
+    suite = tiny_features(1)
+    settings = {**TINY, "learning_rate": 3.0, "optimizer": "sgd", "epochs": 20, "patience": 2, "min_delta": 0.01}
+    system = pp.learn("single", suite, seed=1, **settings)
+    assert system.result is not None
+    curve = next(c for c in system.result.curves if (c.split, c.metric) == ("val", "loss"))
+    assert len(curve.values) < 20  # it stopped
+    data = suite["task0"]
+    outputs = system.extract("task0")(data.task.preprocess.encode(data.val.inputs()))
+    kept = float(data.task.loss_of(outputs.detach(), data.val.targets))
+    best = curve.values[0]
+    for value in curve.values[1:]:
+        best = value if value < best - 0.01 else best
+    assert kept == pytest.approx(best, abs=1e-6)
+    assert best < curve.values[-1] + 0.01  # the last two did not improve on it
+
+
+def test_without_validation_early_stopping_is_refused() -> None:
+    from dataclasses import replace
+
+    suite = tiny_features(1)
+    bare = replace(suite, tasks=tuple(replace(item, val=None) for item in suite))
+    with pytest.raises(InvalidInput, match="has no validation split"):
+        pp.learn("single", bare, patience=1, **TINY)
+
+
+def test_a_backbone_that_cannot_take_the_inputs_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput, match="takes images"):
+        pp.learn("single", tiny_features(1), **{**TINY, "backbone": "conv"})
+    with pytest.raises(UnknownName, match="kind of backbone"):
+        pp.learn("single", tiny_images(1), **{**TINY, "backbone": "resnt"})
+
+
+def test_batch_sizes_can_be_named_task_by_task() -> None:
+    system = pp.learn("single", tiny_features(2), **{**TINY, "batch": {"task0": 4, "default": 8}})
+    assert list(system.tasks) == ["task0", "task1"]
+    with pytest.raises(InvalidInput, match="batch: no size for task 'task1'"):
+        pp.learn("single", tiny_features(2), **{**TINY, "batch": {"task0": 4}})
