@@ -15,6 +15,9 @@ CIFAR = {"modules": 3, "selected": 2, "width": 2, "epochs": 2, "batch": 8, "batc
 RESNET = {**CIFAR, "layout": "resnet50", "modules": 2, "selected": 1}
 PLAIN = {"backbone": {"kind": "mlp", "hidden": [8]}, "epochs": 2, "batch": 8}
 CONV = {"kind": "conv", "blocks": [[4, 4], [4]], "dense": [6], "norm": "batch"}
+SUBNET = {"share": 0.3, "batch": 8, "epochs": 2, "patience": 1, "min_delta": 0.0, "samples": 8}
+NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
+CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -33,6 +36,9 @@ FULL = {
     "part single",
     "part parallel, ResNet-50, norm a task",
     "single, stopped early",
+    "rsn2",
+    "rsn2, one after the other, BatchNorm",
+    "rsn2, magnitude after a dense epoch",
     "hard sharing",
     "hard sharing, sequential, BatchNorm",
 }
@@ -50,6 +56,13 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "single, BatchNorm": ("single", {**PLAIN, "backbone": CONV}, SMALL),
     "hard sharing": ("hard_sharing", PLAIN, SMALL),
     "hard sharing, sequential, BatchNorm": ("hard_sharing", {**PLAIN, "backbone": CONV, "mode": "sequential"}, SMALL),
+    "rsn2": ("rsn2", NARROW, SMALL),
+    "rsn2, one after the other, BatchNorm": ("rsn2", {**CHANNELS, "order": "sequential", "patience": 0}, SMALL),
+    "rsn2, magnitude after a dense epoch": (
+        "rsn2",
+        {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
+        SMALL,
+    ),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),
 }
 

@@ -19,7 +19,7 @@ class Cost:
     """What one task costs.
 
     Args:
-        parameters: trainable values on its path.
+        parameters: trainable values on its path; of components it uses in part, those it uses.
         added_parameters: those that no task added earlier uses.
         activated: parameters / all parameters of the network, 0..1.
         flops: 2 x multiply-accumulates of one forward pass at batch 1, on the dense extracted path.
@@ -154,7 +154,8 @@ def cost(network: Network, task: str) -> Cost:
         earlier |= set(network.path(other).components)
     bytes_of = byte_counts(network)
     total = sum(counts.values())
-    used = sum(counts[name] for name in path.components)
+    selected = dict(path.selected)
+    used = sum(selected.get(name, counts[name]) for name in path.components)
     return Cost(
         parameters=used,
         added_parameters=sum(counts[name] for name in path.components if name not in earlier),

@@ -53,11 +53,19 @@ class Path:
 
     The order inside a step matters: sums of floats depend on it. Several exits of a task are several paths with a
     common prefix. Names are opaque.
+
+    Args:
+        task: whose path it is.
+        steps: components of each step.
+        exit: which exit, where there are several.
+        selected: (component, number of its parameters that this path uses), for components of which it uses only a
+            part (a choice of another task's weights); all others are used whole.
     """
 
     task: str
     steps: tuple[tuple[str, ...], ...]
     exit: str | None = None
+    selected: tuple[tuple[str, int], ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def train(
     moving: Sequence[str],
     key: str = "train",
     epochs: int | None = None,
+    weights: Mapping[str, float] | None = None,
     penalty: Callable[[str], torch.Tensor | None] | None = None,
     after_step: Callable[[], None] | None = None,
     **state: Any,
@@ -104,6 +105,7 @@ def train(
         moving: components that change, whose best state is kept when the configuration stops early.
         key: names the random streams of this loop.
         epochs: instead of the configured ones.
+        weights: task -> factor of its loss.
         penalty: added to a group's loss, from its first task's name.
         after_step: called after every optimizer step.
         state: what else the loop changes, for checkpoints.
@@ -120,7 +122,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(epoch)
         network.train()
-        losses = _one_epoch(network, by_name, groups, run, config, optimizers, (key, epoch), penalty, after_step)
+        losses = _one_epoch(
+            network, by_name, groups, run, config, optimizers, (key, epoch), weights or {}, penalty, after_step
+        )
         run.log(epoch=epoch, learning_rate=config.rate(epoch), loss=losses)
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
@@ -143,6 +147,7 @@ def _one_epoch(
     config: TrainingConfig,
     optimizers: Mapping[str, torch.optim.Optimizer],
     key: tuple[object, ...],
+    weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
     after_step: Callable[[], None] | None,
 ) -> dict[str, float]:
@@ -163,7 +168,7 @@ def _one_epoch(
                 with run.autocast():
                     outputs = network(batch.inputs, name)
                 task_loss = data[name].task.loss_of(outputs, batch.targets)
-                loss = loss + task_loss
+                loss = loss + weights.get(name, 1.0) * task_loss
                 sums[name] += task_loss.detach() * len(batch)
                 seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None

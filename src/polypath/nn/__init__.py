@@ -10,6 +10,7 @@ from polypath.core.network import Network
 NETWORKS: dict[str, str] = {
     "columns": "polypath.nn.columns:Columns",
     "grid": "polypath.nn.grid:Grid",
+    "subnetworks": "polypath.nn.subnet:Subnetworks",
 }
 
 

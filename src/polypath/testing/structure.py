@@ -183,7 +183,10 @@ def law_trainable_stays_on_the_path(candidate: Candidate) -> None:
 
 
 def law_costs_are_counted(candidate: Candidate) -> None:
-    """What `cost` says of a task is what counting the extracted module gives; added parameters add up to the total."""
+    """What `cost` says of a task is what counting the extracted module gives; added parameters add up to the total.
+
+    Of components that a path uses in part (`Path.selected`), the parameters it uses are counted.
+    """
     law = "costs are counted"
     system = candidate.learned
     network = system.network
@@ -192,6 +195,8 @@ def law_costs_are_counted(candidate: Candidate) -> None:
     for task in network.tasks:
         cost, module = system.cost(task), network.extract(task, fused=False)
         counted = sum(parameter.numel() for parameter in module.parameters())
+        counts, selected = accounting.parameter_counts(network), dict(network.path(task).selected)
+        counted -= sum(counts[name] - used for name, used in selected.items())  # read in part, copied whole
         require(cost.parameters == counted, law, f"{task!r}: {cost.parameters} parameters said, {counted} counted")
         size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
         require(cost.size_bytes == size, law, f"{task!r}: {cost.size_bytes} bytes said, {size} counted")

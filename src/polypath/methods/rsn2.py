@@ -1,0 +1,285 @@
+"""RSN2: several subnetworks in one network, each with weights of its own, chosen by the gradients of its task.
+
+Paper: The multiple subnetwork hypothesis (2022), algorithm 1 and sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from polypath.core.config import Config
+from polypath.core.errors import InvalidInput, UnknownName
+from polypath.core.examples import TaskData
+from polypath.core.method import Isolation, Method, Stage
+from polypath.core.network import Network
+from polypath.core.run import Run
+from polypath.core.task import Task
+from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.nn.backbones import described
+from polypath.nn.subnet import Share, SubnetConfig, Subnetworks
+from polypath.ops.ownership import choose, choose_global
+
+
+class RSN2Config(TrainingConfig):
+    """Settings of RSN2; the defaults are those of the paper's experiments. Those of plain training are inherited.
+
+    Args:
+        backbone: the network that the tasks share, see `polypath.nn.backbones`.
+        share: part of every layer's weights that a task owns (1 - pruning rate), for all tasks or task by task.
+        select: rank positions by the absolute gradient of the summed loss, or by the absolute weight.
+        samples: training examples whose loss gives the gradient.
+        dense_epochs: epochs in which every task trains all free weights before positions are chosen.
+        scope: positions are chosen `layer` by layer (the share of each), or over all layers together (`global`).
+        order: all tasks up front and together (`joint`), or one after the other (`sequential`).
+        groups: stages of tasks that learn together, one stage after the other; instead of `order`.
+        slots: piece pattern -> task -> owner; tasks with one owner share its weights in these pieces.
+        layers: patterns of the layers whose weights are owned in parts.
+        heads, mask_bias, init: see `polypath.nn.subnet.SubnetConfig`.
+        read_earlier: a later task uses earlier tasks' weights too, without changing them (the paper's future work);
+            tasks learn one after the other then.
+        loss_weights: task -> factor of its loss where tasks share an owner.
+    """
+
+    backbone: str | dict[str, Any] = "mlp"
+    share: Share = 0.2
+    select: Literal["gradient", "magnitude"] = "gradient"
+    samples: int = Field(1000, gt=0)
+    dense_epochs: int = Field(0, ge=0)
+    scope: Literal["layer", "global"] = "layer"
+    order: Literal["joint", "sequential"] = "joint"
+    groups: tuple[tuple[str, ...], ...] = ()
+    slots: dict[str, dict[str, str]] = Field(default_factory=dict)
+    layers: tuple[str, ...] = ("*",)
+    heads: Literal["shared", "masked", "dense"] = "shared"
+    mask_bias: bool = False
+    init: Literal["normal", "backbone"] = "normal"
+    read_earlier: bool = False
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    epochs: int = Field(100, gt=0)
+    batch: int | dict[str, int] = 512
+    patience: int = Field(3, ge=0)
+    min_delta: float = Field(0.01, ge=0)
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
+        return described(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.read_earlier and (self.order != "sequential" or any(len(group) > 1 for group in self.groups)):
+            raise ValueError(
+                "read_earlier needs order='sequential': a task can only read tasks that are learned already"
+            )
+        twice = sorted({t for g in self.groups for t in g if sum(t in other for other in self.groups) > 1})
+        if twice or any(len(set(group)) != len(group) for group in self.groups):
+            raise ValueError(f"groups: every task once; received {[list(group) for group in self.groups]}")
+        return self
+
+
+class RSN2(Method[RSN2Config]):
+    """Disjoint subnetworks: learning a task moves its own weights only, so all others stay bit-identical."""
+
+    name: ClassVar[str] = "rsn2"
+    config_class: ClassVar[type[Config]] = RSN2Config
+    network_class: ClassVar[type[Network]] = Subnetworks
+    fixed: ClassVar[frozenset[str]] = frozenset({"backbone", "layers", "heads", "mask_bias", "init", "read_earlier"})
+
+    @property
+    def isolation(self) -> Isolation:
+        """Always exact."""
+        return "exact"
+
+    def build(self, tasks: Sequence[Task], run: Run) -> Subnetworks:
+        """The network without an owner; refuses now what would not fit later.
+
+        Raises:
+            InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
+        """
+        config = self.subnet_config(tasks, run.seed)
+        with torch.device("meta"):
+            planned = Subnetworks(config)
+            for task in tasks:
+                planned.add_task(task)
+        return Subnetworks(config)
+
+    def subnet_config(self, tasks: Sequence[Task], seed: int) -> SubnetConfig:
+        """The network's configuration; its shared pieces take the inputs that most tasks have."""
+        config = self.config
+        shapes = [str(task.inputs) for task in tasks]
+        inputs = max(tasks, key=lambda task: shapes.count(str(task.inputs))).inputs
+        return SubnetConfig.of(
+            {
+                "backbone": config.backbone,
+                "inputs": inputs.model_dump(),
+                "share": config.share,
+                "seed": seed,
+                "reads": "earlier" if config.read_earlier else "none",
+                **{key: getattr(config, key) for key in ("layers", "slots", "heads", "mask_bias", "init")},
+            },
+            "method",
+        )
+
+    def admit(self, network: Network, task: Task) -> None:
+        """Add a task with this configuration's share."""
+        from polypath.nn.subnet import share_of
+
+        assert isinstance(network, Subnetworks)
+        network.add_task(task, share_of(self.config.share, task.name))
+
+    def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
+        """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
+        config = self.config
+        if not config.groups:
+            return [Stage(tuple(new))] if config.order == "joint" else [Stage((name,)) for name in new]
+        named = {name for group in config.groups for name in group}
+        for name in sorted(named - {*new, *known}):
+            raise UnknownName("task in groups", name, [*new, *known])
+        stages = [Stage(tuple(name for name in group if name in new)) for group in config.groups]
+        return [s for s in stages if s.tasks] + [Stage((name,)) for name in new if name not in named]
+
+    def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
+        """Choose positions for the stage's tasks, then train the values at them."""
+        assert isinstance(network, Subnetworks)
+        config = self.config
+        names = [item.name for item in data]
+        outside = [task for task in network.tasks if task not in names]
+        network.freeze({part for task in outside for part in network.path(task).components})
+        mine = {name: [part for part in network.own(name) if part not in network.frozen] for name in names}
+        groups = connected(mine)
+        moving = list(dict.fromkeys(part for parts in mine.values() for part in parts))
+        users = {part: network.tasks[next(n for n in names if part in mine[n])] for part in moving}
+        counts = {part: network.part(part).counts() for part in moving}
+        for part in moving:
+            network.widen(part, users[part], besides=moving)
+        if config.dense_epochs:
+            self._train(network, data, run, mine, groups, "dense", config.dense_epochs)
+        scores = self._scores(network, data, run, moving)
+        for part, chosen in chosen_positions(network, mine, counts, scores, config.scope).items():
+            for entry, positions in chosen.items():
+                network.settle(part, entry, positions)
+        self._train(network, data, run, mine, groups, "train", None)
+
+    def _train(
+        self,
+        network: Subnetworks,
+        data: Sequence[TaskData],
+        run: Run,
+        mine: Mapping[str, Sequence[str]],
+        groups: Sequence[Sequence[str]],
+        key: str,
+        epochs: int | None,
+    ) -> None:
+        moving = list(dict.fromkeys(part for parts in mine.values() for part in parts))
+        optimizers = {
+            group[0]: optimizer_of(
+                self.config, network.trainable(dict.fromkeys(part for name in group for part in mine[name]))
+            )
+            for group in groups
+        }
+        config = self.config if epochs is None else self.config.changed(patience=0, evaluate_every=0)
+        train(
+            network,
+            data,
+            run,
+            config,
+            optimizers=optimizers,
+            groups=groups,
+            moving=moving,
+            key=key,
+            epochs=epochs,
+            weights=self.config.loss_weights,
+        )
+
+    def _scores(
+        self, network: Subnetworks, data: Sequence[TaskData], run: Run, moving: Sequence[str]
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        """Component -> entry -> (n,) score of every position it holds: |gradient of the summed loss| or |weight|.
+
+        Raises:
+            InvalidInput: a gradient that is not finite; names task and layer.
+        """
+        if self.config.select == "magnitude":
+            return {
+                part: {entry: network.part(part).values(entry).detach().abs() for entry in network.space(part).masked}
+                for part in moving
+            }
+        network.zero_grad(set_to_none=True)
+        network.eval()  # no dropout, and statistics stay as they are
+        for item in data:
+            seen = 0
+            for batch in run.batches(item, min(512, self.config.samples), item.name, "selection", augment=False):
+                rows = min(len(batch), self.config.samples - seen)
+                with run.autocast():
+                    outputs = network(batch.inputs[:rows], item.name)
+                (item.task.loss_of(outputs, batch.targets[:rows]) * rows).backward()
+                seen += rows
+                if seen >= self.config.samples:
+                    break
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        for part in moving:
+            found[part] = {}
+            for entry in network.space(part).masked:
+                values = network.part(part).values(entry)
+                gradient = torch.zeros_like(values) if values.grad is None else values.grad
+                if not torch.isfinite(gradient).all():
+                    raise InvalidInput(
+                        f"choosing weights for {part}.{entry}: the gradient of the summed loss is NaN or infinite, so "
+                        "weights cannot be ranked; check the inputs' scale, or use precision='32-true'"
+                    )
+                found[part][entry] = gradient.abs()
+        network.zero_grad(set_to_none=True)
+        return found
+
+
+def connected(mine: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Tasks that share a component, directly or through others, in one group each; in the given order."""
+    groups: list[list[str]] = []
+    for task, parts in mine.items():
+        near = [group for group in groups if any(not set(parts).isdisjoint(mine[other]) for other in group)]
+        groups = [group for group in groups if group not in near] + [[*(t for group in near for t in group), task]]
+    return groups
+
+
+def chosen_positions(
+    network: Subnetworks,
+    mine: Mapping[str, Sequence[str]],
+    counts: Mapping[str, Mapping[str, int]],
+    scores: Mapping[str, Mapping[str, torch.Tensor]],
+    scope: Literal["layer", "global"],
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Component -> entry -> positions: each task in turn takes its best among those that are still free.
+
+    Args:
+        network: whose components hold every free position.
+        mine: task -> components that choose.
+        counts: component -> entry -> how many.
+        scores: component -> entry -> one a position held.
+        scope: layer by layer, or all layers of a task together.
+    """
+    taken: dict[tuple[str, str], torch.Tensor] = {}
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for parts in mine.values():
+        wanted = [(part, entry) for part in parts if part not in found for entry in network.space(part).masked]
+        held, rank = [], []
+        for part, entry in wanted:
+            positions = network.part(part).positions(entry).cpu()
+            space = network.space(part)
+            used = taken.setdefault((space.name, entry), torch.zeros(space.size(entry), dtype=torch.bool))
+            free = ~used[positions]
+            held.append(positions[free])
+            rank.append(scores[part][entry].cpu()[free])
+        if scope == "global" and wanted:
+            total = sum(counts[part][entry] for part, entry in wanted)
+            chosen = choose_global(rank, held, total)
+        else:
+            each = [counts[part][entry] for part, entry in wanted]
+            chosen = [choose(*arguments) for arguments in zip(rank, held, each, strict=True)]
+        for (part, entry), positions in zip(wanted, chosen, strict=True):
+            taken[network.space(part).name, entry][positions] = True
+            found.setdefault(part, {})[entry] = positions
+    return found

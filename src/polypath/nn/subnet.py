@@ -1,0 +1,400 @@
+"""One network whose weights several tasks own in parts (RSN2, PackNet, NestedNet, CPG).
+
+Components: `fc1.t0` is what the owner t0 holds in piece fc1: values at positions, biases and norms of its own. A piece
+that only one task can use (inputs of another shape) is `fc1@t3.t3`; heads are `head10.t0` (one layer for all tasks with
+ten outputs, positions disjoint) or `head@t0.t0` (the task's own). One step of a path is one piece; a step that names
+several owners reads the weights of all of them and the biases and norms of the last that has some.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from polypath.core.component import Component, Path
+from polypath.core.config import Config
+from polypath.core.errors import InvalidInput
+from polypath.core.network import Network
+from polypath.core.seeds import generator
+from polypath.core.task import InputSpec, Task
+from polypath.nn.ownership import Part
+from polypath.nn.spaces import Space, Template, head_space, renamed, same_shape, spaces_of
+from polypath.nn.subnet_values import Values, composed, fused
+from polypath.ops.ownership import share_count
+
+Share = float | dict[str, float]
+
+
+class SubnetConfig(Config):
+    """Shape of a network of subnetworks.
+
+    Args:
+        backbone: description, see `polypath.nn.backbones`.
+        inputs: what its shared pieces take; tasks with other inputs get first pieces of their own.
+        layers: patterns of the layers whose weights are owned in parts; the others stay dense, a copy for every task.
+        share: part of every layer's weights that a task owns, in (0, 1]; for all tasks, or task by task (`default`
+            for those not named).
+        slots: piece pattern -> task -> name of the owner that it is a user of; tasks with one owner share its weights.
+        heads: `shared` one layer for tasks with equally many outputs, positions disjoint; `masked` a layer for each
+            task, of which it owns its share; `dense` a layer for each task, whole.
+        mask_bias: biases are owned in parts like weights.
+        init: `normal` N(0, 0.05) for owned weights and 0 for their biases (the authors'), or `backbone` the
+            backbone's own initial values.
+        reads: owners whose weights a later task uses too: `none`, `earlier` all of them, `chosen` a choice.
+        dense: biases and norms: each `task`'s own, or the `first` owner's for all.
+        seed: of initial values.
+    """
+
+    backbone: dict[str, Any]
+    inputs: InputSpec = Field(...)
+    layers: tuple[str, ...] = ("*",)
+    share: Share = 0.2
+    slots: dict[str, dict[str, str]] = Field(default_factory=dict)
+    heads: Literal["shared", "masked", "dense"] = "shared"
+    mask_bias: bool = False
+    init: Literal["normal", "backbone"] = "normal"
+    reads: Literal["none", "earlier", "chosen"] = "none"
+    dense: Literal["task", "first"] = "task"
+    seed: int = 0
+
+
+def share_of(share: Share, task: str) -> float:
+    """The share of one task.
+
+    Raises:
+        InvalidInput: not named and no default, or not in (0, 1].
+    """
+    value = share if isinstance(share, (int, float)) else share.get(task, share.get("default"))
+    if value is None:
+        raise InvalidInput(f"share: none for task {task!r} and no 'default'; received {share}")
+    if not 0 < value <= 1:
+        raise InvalidInput(f"share of task {task!r}: a number above 0 and at most 1 is required, received {value}")
+    return float(value)
+
+
+class Subnetworks(Network):
+    """See the module docstring."""
+
+    def __init__(self, config: SubnetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.parts = nn.ModuleDict()  # space -> ModuleDict of owner -> Part
+        self._template = spaces_of(config.backbone, config.inputs, config.layers, config.mask_bias)
+        self._variants: dict[str, Template] = {str(config.inputs): self._template}
+        self._spaces: dict[str, Space] = dict(self._template.spaces)
+        self._tasks: dict[str, Task] = {}
+        self._ids: dict[str, str] = {}
+        self._steps: dict[str, list[list[str]]] = {}
+        self._picked: dict[str, dict[str, int]] = {}
+        self._added = 0
+        self._values = Values()
+        self._components: dict[str, Component] | None = None
+
+    # ---- plan -------------------------------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Any]:
+        """Configuration, tasks with their steps, what every owner holds, number of tasks ever added."""
+        tasks = [
+            {"id": self._ids[name], "task": task.to_json(), "steps": self._steps[name]}
+            for name, task in self._tasks.items()
+        ]
+        parts = {
+            f"{space}.{owner}": {"counts": part.counts(), "dense": part.dense, "picks": bool(part.pick._buffers)}
+            for space, owners in self.parts.items()
+            for owner, part in owners.items()  # type: ignore[operator]
+        }
+        config = self.config.model_dump(mode="json")
+        return {"config": config, "tasks": tasks, "parts": parts, "picked": self._picked, "added": self._added}
+
+    @classmethod
+    def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
+        """The network of a plan, on the meta device."""
+        with torch.device("meta"):
+            network = cls(SubnetConfig.of(plan["config"]))
+            for entry in plan["tasks"]:
+                task = Task.of(entry["task"])
+                network._tasks[task.name], network._ids[task.name] = task, entry["id"]
+                network._steps[task.name] = [list(step) for step in entry["steps"]]
+                network._spaces_of(task, entry["id"])
+            for name, held in plan["parts"].items():
+                if keep is None or name in keep:
+                    space, _, owner = name.rpartition(".")
+                    part = Part(network._spaces[space], held["counts"], dense=held["dense"], picks=held["picks"])
+                    network._put(space, owner, part)
+        network._picked = {name: dict(counts) for name, counts in plan["picked"].items()}
+        network._added = plan["added"]
+        return network
+
+    # ---- tasks ------------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Task name -> task, in the order they were added."""
+        return dict(self._tasks)
+
+    def add_task(self, task: Task, share: float | None = None) -> None:
+        """Give the task its share of every layer: any free positions for now, with initial values.
+
+        Args:
+            task: a new one.
+            share: instead of the configuration's.
+
+        Raises:
+            InvalidInput: the name is taken; a layer has too few free weights (names it, what is free and who holds
+                how much) or is too small for the share.
+        """
+        if task.name in self._tasks:
+            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        share = share_of(self.config.share, task.name) if share is None else share
+        task_id = f"t{self._added}"
+        wanted: list[tuple[str, str]] = []
+        steps: list[list[str]] = []
+        spaces = self._spaces_of(task, task_id)
+        for number, (piece, space) in enumerate(spaces):
+            is_head = number == len(spaces) - 1
+            owner = task_id if is_head else self._owner(piece, task.name, task_id)
+            owners = self._owners(space)
+            if owner not in owners:
+                wanted.append((space, owner))
+            read = [] if is_head or self.config.reads == "none" else [other for other in owners if other != owner]
+            steps.append([f"{space}.{other}" for other in (*read, owner)])
+        counts = {space: self._counts(space, share, task.name) for space, _ in wanted}
+        self._tasks[task.name], self._ids[task.name], self._steps[task.name] = task, task_id, steps
+        for space, owner in wanted:
+            self._make(space, owner, counts[space], task)
+        self._added += 1
+
+    def release(self, task: str) -> tuple[list[str], list[str]]:
+        """Delete what only this task uses; its positions are free again."""
+        self.task_named(task)
+        mine = self.path(task).components
+        del self._tasks[task], self._ids[task], self._steps[task]
+        still = {name for path in self.paths().values() for name in path.components}
+        freed = [name for name in mine if name not in still]
+        for name in freed:
+            space, _, owner = name.rpartition(".")
+            del self.parts[space][owner]  # type: ignore[operator]
+            if not len(self.parts[space]):  # type: ignore[arg-type]
+                del self.parts[space]
+            self._picked.pop(name, None)
+        self._components = None
+        self._values.forget()
+        return freed, []
+
+    def _owner(self, piece: str, task: str, task_id: str) -> str:
+        for pattern, owners in self.config.slots.items():
+            if fnmatch.fnmatchcase(piece, pattern) and task in owners:
+                return owners[task]
+        return task_id
+
+    def _owners(self, space: str) -> list[str]:
+        return list(self.parts[space].keys()) if space in self.parts else []  # type: ignore[operator]
+
+    def _spaces_of(self, task: Task, task_id: str) -> list[tuple[str, str]]:
+        """(piece, space) of every step, the head last; makes the spaces that are not there yet."""
+        variant = self._variants.get(str(task.inputs))
+        if variant is None:
+            config = self.config
+            variant = spaces_of(config.backbone, task.inputs, ("*",), config.mask_bias)
+            self._variants[str(task.inputs)] = variant
+        steps = []
+        for piece, space in variant.spaces.items():
+            base = self._template.spaces.get(piece)
+            if base is not None and same_shape(base, space):
+                steps.append((piece, piece))
+                continue
+            own = f"{piece}@{task_id}"
+            self._spaces.setdefault(own, renamed(space, own))
+            steps.append((piece, own))
+        outputs = task.target.outputs
+        head = f"head{outputs}" if self.config.heads == "shared" else f"head@{task_id}"
+        if head not in self._spaces:
+            self._spaces[head] = head_space(head, variant.features, outputs, self.config.mask_bias)
+        return [*steps, ("head", head)]
+
+    def _counts(self, space: str, share: float, task: str) -> dict[str, int]:
+        """Entry -> positions for a new owner.
+
+        Raises:
+            InvalidInput: none, or more than are free.
+        """
+        found = self._spaces[space]
+        counts, problems = {}, []
+        for entry in found.masked:
+            size = found.size(entry)
+            whole = space.startswith("head@") and self.config.heads == "dense"
+            counts[entry] = size if whole else share_count(share, size)
+            held = {owner: self.part(f"{space}.{owner}").counts()[entry] for owner in self._owners(space)}
+            free = size - sum(held.values())
+            if counts[entry] == 0:
+                problems.append(
+                    f"layer {space}.{entry} has {size} weights, of which a share of {share:g} is none; use a larger "
+                    f"share, a wider layer, or leave it out with `layers`"
+                )
+            elif counts[entry] > free:
+                users = ", ".join(f"{n} of {self._users(f'{space}.{owner}')}" for owner, n in held.items()) or "none"
+                problems.append(
+                    f"layer {space}.{entry}: {counts[entry]} of {size} weights wanted (share {share:g}), {free} are "
+                    f"free ({free / size:.1%}); held: {users}; use a smaller share or remove a task"
+                )
+        if problems:
+            raise InvalidInput(f"task {task!r}: " + "; ".join(problems))
+        return counts
+
+    def _users(self, component: str) -> str:
+        return "/".join(name for name, steps in self._steps.items() if any(component in step for step in steps))
+
+    def _make(self, space: str, owner: str, counts: Mapping[str, int], task: Task) -> None:
+        found = self._spaces[space]
+        shared = self.config.dense == "first" and not space.startswith("head") and self._owners(space)
+        part = Part(
+            found, counts, dense=not shared, picks=self.config.reads == "chosen" and space in self._template.spaces
+        )
+        self._put(space, owner, part)
+        if torch.get_default_device().type == "meta":  # planned, not learned: no values
+            return
+        values, dense = self.initial(f"{space}.{owner}", task)
+        part.fill(found, dense)
+        for entry in found.masked:
+            free = self.free(space, entry, besides=(owner,))
+            order = torch.randperm(len(free), generator=generator(self.config.seed, "positions", space, owner, entry))
+            chosen = free[order[: counts[entry]]].sort().values
+            part.put(entry, chosen, values[entry].view(-1)[chosen], found.size(entry))
+
+    def _put(self, space: str, owner: str, part: Part) -> None:
+        if space not in self.parts:
+            self.parts[space] = nn.ModuleDict()
+        self.parts[space][owner] = part  # type: ignore[operator]
+        self._components = None
+
+    # ---- owners -----------------------------------------------------------------------------------------------
+
+    def part(self, component: str) -> Part:
+        """What an owner holds."""
+        space, _, owner = component.rpartition(".")
+        found: Part = self.parts[space][owner]  # type: ignore[index]
+        return found
+
+    def space(self, component: str) -> Space:
+        """The piece that a component is part of."""
+        return self._spaces[component.rpartition(".")[0]]
+
+    def own(self, task: str) -> list[str]:
+        """Components that a task's learning may move: the last owner of every step."""
+        self.task_named(task)
+        return [step[-1] for step in self._steps[task]]
+
+    def free(self, space: str, entry: str, besides: Collection[str] = ()) -> torch.Tensor:
+        """Ascending positions of a masked entry that no owner holds, those `besides` left out of account."""
+        held = torch.zeros(self._spaces[space].size(entry), dtype=torch.bool)
+        for owner in self._owners(space):
+            if owner not in besides:
+                held[self.part(f"{space}.{owner}").positions(entry).cpu()] = True
+        return (~held).nonzero().view(-1)
+
+    def initial(self, component: str, task: Task) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """(masked entry -> whole tensor, dense entry -> tensor): what a component's layer starts from."""
+        space, _, owner = component.rpartition(".")
+        return self._values.initial(self._spaces[space], owner, self.config, task.inputs)
+
+    def widen(self, component: str, task: Task, besides: Collection[str] = ()) -> None:
+        """Let a component hold every free position of its layers, with initial values; for training before a choice.
+
+        Args:
+            component: whose own positions count as free.
+            task: one that uses it.
+            besides: components of the same space whose positions count as free too (chosen later, disjointly).
+        """
+        space, _, owner = component.rpartition(".")
+        values, _ = self.initial(component, task)
+        skipped = {owner, *(name.rpartition(".")[2] for name in besides if name.rpartition(".")[0] == space)}
+        for entry in self._spaces[space].masked:
+            free = self.free(space, entry, besides=skipped)
+            self.part(component).put(entry, free, values[entry].view(-1)[free], self._spaces[space].size(entry))
+
+    def settle(self, component: str, entry: str, positions: torch.Tensor) -> None:
+        """Let a component keep these of the positions it holds, with their values."""
+        part = self.part(component)
+        before = part.positions(entry)
+        at = torch.searchsorted(before, positions.to(before.device))
+        part.put(entry, positions, part.values(entry)[at], self.space(component).size(entry))
+
+    def choose_older(self, component: str, entry: str, positions: torch.Tensor) -> None:
+        """Let a component use these positions of older owners' weights."""
+        part, size = self.part(component), self.space(component).size(entry)
+        part.put_picks(entry, positions, size)
+
+    def count_picks(self, task: str) -> None:
+        """Write down how many of each older component's weights a task uses, for its costs."""
+        for step in self._steps[task]:
+            mine, counts = self.part(step[-1]), {}
+            for other in step[:-1]:
+                used = sum(int(torch.isin(self.part(other).positions(e), mine.picked(e)).sum()) for e in mine.entries)
+                counts[other] = used
+            if counts:
+                self._picked[step[-1]] = counts
+
+    def stacked(self, space: str, entry: str) -> torch.Tensor:
+        """The paper's (t, m, n) representation: one dense weight for each owner, in the order they came.
+
+        Equation 3: at every position at most one of them is not zero.
+        """
+        found = self._spaces[space]
+        return torch.stack([composed(found, [self.part(f"{space}.{o}")], entry) for o in self._owners(space)])
+
+    @property
+    def spaces(self) -> dict[str, Space]:
+        """Space name -> space, of those in use."""
+        return {name: self._spaces[name] for name in self.parts}
+
+    # ---- components and paths ---------------------------------------------------------------------------------
+
+    def components(self) -> dict[str, Component]:
+        """What every owner holds in every space."""
+        if self._components is None:
+            found = {}
+            named = {owner for owners in self.config.slots.values() for owner in owners.values()}
+            for space, owners in self.parts.items():
+                for owner, part in owners.items():  # type: ignore[operator]
+                    name = f"{space}.{owner}"
+                    tensors = {local: f"parts.{name}.{local}" for local in part.state_dict()}
+                    found[name] = Component(name, "module" if owner in named else "own", tensors)
+            self._components = found
+        return self._components
+
+    def path(self, task: str, exit: str | None = None) -> Path:
+        """One step a piece: the owners it reads, its own last; then the head."""
+        self.task_named(task)
+        if exit is not None:
+            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        steps = tuple(tuple(step) for step in self._steps[task])
+        selected = [pair for step in steps for pair in self._picked.get(step[-1], {}).items()]
+        return Path(task, steps, selected=tuple(selected))
+
+    # ---- computation ------------------------------------------------------------------------------------------
+
+    def start(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The encoded inputs themselves."""
+        return inputs
+
+    def step(self, value: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """One piece with the weights of the named owners, or the head."""
+        space = self.space(names[0])
+        parts = [self.part(name) for name in names]
+        state, hold = self._values.state(space, parts)
+        module = space.prepared(self.training, hold, value.device)
+        out: torch.Tensor = torch.func.functional_call(module, state, (value,))
+        return out
+
+    def soften(self, component: str, entry: str, real: nn.Parameter | None, threshold: float = 0.0) -> None:
+        """While learning: let a real mask over the older owners' positions choose among their weights (None: end)."""
+        self._values.soften(self.part(component), entry, real, threshold)
+
+    def fuse(self, path: Path) -> nn.Module:
+        """A plain network with the composed weights, BatchNorm folded, dead units left out."""
+        return fused([(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps])
