@@ -20,7 +20,7 @@ from polypath.metrics.scores import (
     mse,
     r2,
 )
-from polypath.metrics.table import LOWER_IS_BETTER, METRICS, SUITABLE, in_units, main_metric, measure, named
+from polypath.metrics.table import LOWER_IS_BETTER, METRICS, SUITABLE, in_scale, in_units, main_metric, measure, named
 from polypath.metrics.trials import Trials, over_trials
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "f1_per_class",
     "forgetting_ratios",
     "forward_transfer",
+    "in_scale",
     "in_units",
     "lifelong_record",
     "mae",
