@@ -1,5 +1,6 @@
 """Metrics: pure functions of outputs and targets, one table of names, figures of lifelong learning and of trials."""
 
+from polypath.metrics.details import details, ensemble, f1_by_label
 from polypath.metrics.lifelong import (
     backward_transfer,
     convergence_epoch,
@@ -34,7 +35,10 @@ __all__ = [
     "backward_transfer",
     "confusion_matrix",
     "convergence_epoch",
+    "details",
+    "ensemble",
     "exact_match",
+    "f1_by_label",
     "f1_macro",
     "f1_per_class",
     "forgetting_ratios",
