@@ -93,6 +93,7 @@ def _task_result(
         examples=counts,
         facts=system.entries[data.name].facts,
         confusion=scores[-1].get("confusion") if scores else None,
+        f1=scores[-1].get("f1", {}) if scores else {},
         labels=list(data.task.target.labels) if data.task.target.kind != "regression" else None,
     )
 

@@ -90,3 +90,14 @@ def test_wrong_metric_names_are_refused():
 def test_outputs_of_another_width_are_refused():
     with pytest.raises(InvalidInput, match=r"must have shape \(n, 2\), received \(2, 3\)"):
         measure(task(TWO), torch.zeros(2, 3), torch.tensor([0, 1]))
+
+
+def test_the_error_on_scaled_targets_is_measured_when_asked_for():
+    # targets 10..30 scaled to [0, 1]: mean 10, std 20; outputs 0.5 and 1 against 0.25 and 1
+    target = Regression(size=1, mean=(10.0,), std=(20.0,))
+    outputs, targets = torch.tensor([[0.5], [1.0]]), torch.tensor([[15.0], [30.0]])
+    found = measure(task(target, "mse_scaled"), outputs, targets)
+    assert list(found) == ["mse_scaled", "mse", "mae", "r2"]
+    assert found["mse_scaled"] == pytest.approx(0.25**2 / 2)
+    assert found["mse"] == pytest.approx(5.0**2 / 2)
+    assert "mse_scaled" not in measure(task(target), outputs, targets)

@@ -77,7 +77,7 @@ def _learn(experiment: Experiment, out: Path, resume: bool) -> None:
     seed = experiment.seeds[0]
     learn(
         variant.method,
-        experiments.fitting(experiment, seed),
+        experiments.fitting(experiment, seed)[name],
         seed=seed,
         out=out,
         resume=resume,

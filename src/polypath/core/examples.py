@@ -206,7 +206,8 @@ def _check_classes(target: Classification, targets: torch.Tensor, split: str) ->
         return [f"{split} has class index {bad}, outside the {target.outputs} labels (0..{target.outputs - 1})"]
     if split == "train":
         counts = torch.bincount(targets, minlength=target.outputs)
-        empty = [target.labels[i] for i in (counts == 0).nonzero().flatten().tolist()]
+        absent = [target.labels[i] for i in (counts == 0).nonzero().flatten().tolist()]
+        empty = [label for label in absent if label not in target.unused]
         if empty:
             return [f"train has no example of class(es) {empty}; remove the label or add examples"]
     return []

@@ -22,6 +22,7 @@ class TaskResult(Config):
         facts: what data preparation reported (class names, duplicates between train and test).
         confusion: test confusion matrix, rows true, columns answered, in label order; None for other targets.
         labels: label names, for the confusion matrix.
+        f1: label -> F1 on the test split; a task of one label has one for `not <label>` too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TaskResult(Config):
     facts: dict[str, Any] = Field(default_factory=dict)
     confusion: list[list[int]] | None = None
     labels: list[str] | None = None
+    f1: dict[str, float] = Field(default_factory=dict)
 
 
 class Curve(Config):

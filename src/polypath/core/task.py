@@ -53,10 +53,16 @@ class Tokens(Config):
 
 
 class Classification(Config):
-    """One of several labels; targets are class indices in the order of `labels`."""
+    """One of several labels; targets are class indices in the order of `labels`.
+
+    Args:
+        labels: one a output neuron.
+        unused: labels that are known to have no example, so that their output is never right.
+    """
 
     kind: Literal["classification"] = "classification"
     labels: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
     @field_validator("labels")
     @classmethod
@@ -67,6 +73,15 @@ class Classification(Config):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             raise ValueError(f"labels must differ, these occur twice: {twice}")
         return labels
+
+    @model_validator(mode="after")
+    def _two_are_used(self) -> Classification:
+        strange = [label for label in self.unused if label not in self.labels]
+        if strange or len(set(self.labels) - set(self.unused)) < 2:
+            raise ValueError(
+                f"unused must leave at least two of the labels {list(self.labels)}, received {list(self.unused)}"
+            )
+        return self
 
     @property
     def outputs(self) -> int:

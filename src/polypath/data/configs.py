@@ -30,6 +30,9 @@ class SplitConfig(SuiteOptions):
         order: consecutive class numbers, or dealt out at random from the seed.
         classes: names or numbers of every task's classes, instead of tasks and order.
         prefix: tasks are called prefix1, prefix2, ...
+        names: what they are called instead.
+        head: `own`: one output a class of the task; `all`: one for every class of the column, of which a task never
+            sees the others (the networks of RSN2's easy/hard experiment have ten outputs for five classes).
     """
 
     kind: Literal["split"] = "split"
@@ -39,6 +42,8 @@ class SplitConfig(SuiteOptions):
     order: Order = "consecutive"
     classes: tuple[tuple[int | str, ...], ...] | None = None
     prefix: str = "task"
+    names: tuple[str, ...] | None = None
+    head: Literal["own", "all"] = "own"
 
 
 class WholeConfig(SuiteOptions):
@@ -88,14 +93,17 @@ class Attribute(Config):
         column: one attribute.
         columns: several binary attributes that one task answers together, instead of `column`.
         bins: ascending cut-offs; the class of a number is how many of them it exceeds.
-        kind: how a number column is read where there are no bins.
+        kind: how a number column is read where there are no bins; `binary`: one output with a sigmoid for a column of
+            two classes (is it the second?), where a classification has two outputs with a softmax.
+        metric: what the task is judged by; None follows from the target.
     """
 
     name: str | None = None
     column: str | None = None
     columns: tuple[str, ...] | None = None
     bins: tuple[float, ...] | None = None
-    kind: Literal["classification", "regression"] | None = None
+    kind: Literal["classification", "regression", "binary"] | None = None
+    metric: str | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Attribute:
@@ -105,11 +113,13 @@ class Attribute(Config):
             raise ValueError("several columns need a name")
         if self.bins is not None and (list(self.bins) != sorted(set(self.bins)) or not self.bins):
             raise ValueError("bins must be ascending numbers")
+        if self.kind == "binary" and (self.columns is not None or self.bins is not None):
+            raise ValueError("kind='binary' needs one column of two classes, without bins")
         return self
 
 
 class AttributesConfig(SuiteOptions):
-    """Several attributes of the same images, one task each.
+    """Several attributes of the same examples, one task each, sharing one source; one column may be there twice.
 
     Args:
         attributes: column names or `Attribute`s; None: every column that the catalogue knows.

@@ -13,6 +13,7 @@ from polypath.data.images import Fit, Shape
 
 # PaRT's training pipeline (paper appendix B): perspective p .75 scale .2, flip, crop of the image padded by 4.
 PART = (Perspective(p=0.75, scale=0.2), HorizontalFlip(p=0.5), PadCrop(padding=4))
+Scale = Literal["standard", "minmax", "none"]
 _OPS: TypeAdapter[tuple[Augment, ...]] = TypeAdapter(tuple[Augment, ...])
 
 
@@ -38,6 +39,8 @@ class DataOptions(Config):
         augment: "none", "part" or a list of operations (`polypath.core.examples.Augment` as JSON).
         normalise: None: the catalogue's constants, else "train"; "train": from this set's training examples; "task":
             from each task's own; "none": pixels stay in [0, 1]; or the constants.
+        scale, target_scale: of table columns and of regression targets, from the training rows: "standard" (mean 0,
+            deviation 1), "minmax" (smallest 0, largest 1) or "none".
         size, fit, shorter_side, channels: of images, see `polypath.data.images.Shape`.
         words, min_count, length: largest vocabulary, smallest number of occurrences in the training texts, words kept
             of a text.
@@ -54,6 +57,8 @@ class DataOptions(Config):
     test_per_class: int | None = Field(None, gt=0)
     augment: Literal["none", "part"] | tuple[Augment, ...] = "none"
     normalise: Literal["train", "task", "none"] | Constants | None = None
+    scale: Scale = "standard"
+    target_scale: Scale = "standard"
     size: int | tuple[int, int] | None = None
     fit: Fit | None = None
     shorter_side: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,10 @@ def hierarchy(dataset: Any, levels: Sequence[Any] | None = None, *, seed: int = 
 
 
 def attributes(dataset: Any, attributes: Sequence[Any] | None = None, *, seed: int = 0, **options: Any) -> Suite:
-    """Several attributes of the same images, one task each, sharing one source; options of `AttributesConfig`."""
+    """Several attributes of the same examples, one task each, sharing one source; options of `AttributesConfig`.
+
+    One column under several names makes tasks that are the same but for their names (an ensemble).
+    """
     return _make(AttributesConfig, dataset, {"attributes": attributes, "seed": seed, **options})
 
 
@@ -120,15 +124,23 @@ def _split(config: SplitConfig, dataset: DataSet) -> Made:
         tasks, each = partition.sizes(len(labels), config.tasks, config.classes_per_task)
         chosen = partition.deal(len(labels), tasks, each, config.order, config.seed)
         sizes = {"tasks": tasks, "classes_per_task": each}
+    names = config.names or tuple(f"{config.prefix}{number}" for number in range(1, len(chosen) + 1))
+    if len(names) != len(chosen):
+        raise InvalidInput(f"names: one for each of the {len(chosen)} tasks is required, received {list(names)}")
     opened = prepare(dataset, config, column.values, labels)
-    made = [
-        cut(opened, subset(f"{config.prefix}{number}", column, labels, classes))
-        for number, classes in enumerate(chosen, start=1)
-    ]
+    subset = one_of_all if config.head == "all" else one_of
+    made = [cut(opened, subset(name, column, labels, classes)) for name, classes in zip(names, chosen, strict=True)]
     return made, sizes
 
 
-def subset(name: str, column: Column, labels: Sequence[str], classes: Sequence[int]) -> Wanted:
+def one_of_all(name: str, column: Column, labels: Sequence[str], classes: Sequence[int]) -> Wanted:
+    """The same task with an output for every class of the column, numbered as there; the others never occur."""
+    unused = tuple(label for number, label in enumerate(labels) if number not in classes)
+    target = Classification.of({"labels": tuple(labels), "unused": unused}, f"task {name!r}")
+    return Wanted(name, target, np.where(np.isin(column.values, classes), column.values, -1))
+
+
+def one_of(name: str, column: Column, labels: Sequence[str], classes: Sequence[int]) -> Wanted:
     """The task of telling some classes apart, renumbered in the order given."""
     table = partition.lookup(list(classes), len(labels)).numpy()
     return Wanted(name, classification([labels[number] for number in classes], name), table[column.values])
@@ -181,14 +193,27 @@ def _attributes(config: AttributesConfig, dataset: DataSet) -> Made:
     if not wanted:
         raise InvalidInput(f"{dataset.name}: at least one attribute is required")
     # Stratified by the attribute with most classes; a rare combination of several could not be in every slice.
-    classed = [one for one in wanted if isinstance(one.target, Classification)]
-    widest = max(classed, key=lambda one: one.target.outputs, default=None)
-    labels = widest.target.labels if widest is not None and isinstance(widest.target, Classification) else ()
-    opened = prepare(dataset, config, None if widest is None else widest.values, labels)
+    classed = [found for one in wanted if (found := _classes(one)) is not None]
+    values, labels = max(classed, key=lambda found: len(found[1]), default=(None, ()))
+    opened = prepare(dataset, config, values, labels)
     return [cut(opened, one) for one in wanted], {"attributes": given}
 
 
+def _classes(wanted: Wanted) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Class numbers and labels to stratify by; None for numbers and for several labels at once."""
+    if isinstance(wanted.target, Classification):
+        return wanted.values, wanted.target.labels
+    if isinstance(wanted.target, MultiLabel) and wanted.target.outputs == 1:
+        return wanted.values[:, 0], (f"not {wanted.target.labels[0]}", wanted.target.labels[0])
+    return None
+
+
 def _attribute(dataset: DataSet, attribute: Attribute) -> Wanted:
+    wanted = _answered(dataset, attribute)
+    return wanted if attribute.metric is None else replace(wanted, metric=attribute.metric)
+
+
+def _answered(dataset: DataSet, attribute: Attribute) -> Wanted:
     if attribute.columns is not None:
         name = str(attribute.name)
         flags = [class_column(dataset, column) for column in attribute.columns]
@@ -199,6 +224,8 @@ def _attribute(dataset: DataSet, attribute: Attribute) -> Wanted:
         return Wanted(name, MultiLabel(labels=attribute.columns), values)
     column_name, column = dataset.column(attribute.column)
     name = attribute.name or column_name
+    if attribute.kind == "binary":
+        return _binary(name, column_name, column)
     if attribute.bins is not None:
         if column.labels is not None:
             raise InvalidInput(f"task {name!r}: bins need numbers, column {column_name!r} holds classes")
@@ -213,6 +240,13 @@ def _attribute(dataset: DataSet, attribute: Attribute) -> Wanted:
         return Wanted(name, Regression(), column.values.astype(np.float64))
     values = column.values if column.labels is not None else column.values.astype(np.float64)
     return Wanted(name, target_of(name, values, column.labels), values)
+
+
+def _binary(name: str, column_name: str, column: Column) -> Wanted:
+    if column.labels is None or len(column.labels) != 2 or column.values.ndim != 1:
+        held = "numbers" if column.labels is None else f"{len(column.labels)} classes"
+        raise InvalidInput(f"task {name!r}: kind='binary' needs two classes, column {column_name!r} holds {held}")
+    return Wanted(name, MultiLabel(labels=column.labels[1:]), column.values[:, None], metric="accuracy")
 
 
 def bin_labels(bins: Sequence[float]) -> list[str]:
@@ -253,7 +287,7 @@ def _pairs(config: PairsConfig, dataset: DataSet) -> Made:
     else:
         chosen = partition.deal(len(labels), len(labels) // 2, 2, config.order, config.seed)
     opened = prepare(dataset, config, column.values, labels)
-    made = [cut(opened, subset(f"{labels[a]}-{labels[b]}", column, labels, (a, b))) for a, b in chosen]
+    made = [cut(opened, one_of(f"{labels[a]}-{labels[b]}", column, labels, (a, b))) for a, b in chosen]
     return made, {"pairs": tuple((labels[a], labels[b]) for a, b in chosen)}
 
 

@@ -17,7 +17,7 @@ from polypath.core.seeds import derive
 from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens
 from polypath.data import images, slices
 from polypath.data.columns import DataSet
-from polypath.data.options import Constants, DataOptions, augmentation, expressions
+from polypath.data.options import Constants, DataOptions, Scale, augmentation, expressions
 
 _SAMPLE = 1_000  # images from which a streaming set's mean and deviation are estimated
 
@@ -50,12 +50,14 @@ class Wanted:
         target: what is answered; mean and std of a regression are filled in from the training rows.
         values: over all rows of the data set: class numbers (-1: not in this task) or numbers.
         keep: rows that take part; None: all with values >= 0.
+        metric: what the task is judged by; None follows from the target.
     """
 
     name: str
     target: Target
     values: np.ndarray
     keep: np.ndarray | None = None
+    metric: str | None = None
 
 
 def prepare(dataset: DataSet, options: DataOptions, classes: np.ndarray | None, labels: Sequence[str] = ()) -> Opened:
@@ -76,7 +78,7 @@ def prepare(dataset: DataSet, options: DataOptions, classes: np.ndarray | None, 
     assert dataset.source is not None
     if dataset.kind == "table":
         assert isinstance(dataset.source, TensorSource)
-        mean, std = _moments(dataset.source.values[torch.from_numpy(train)].double())
+        mean, std = _offset_and_unit(dataset.source.values[torch.from_numpy(train)].double(), options.scale)
         table = TablePreprocess.of({"columns": dataset.columns, "mean": mean, "std": std})
         return Opened(dataset, options, rows, dataset.source, table)
     assert dataset.pixels is not None
@@ -98,7 +100,8 @@ def cut(opened: Opened, wanted: Wanted) -> TaskData:
     if isinstance(options.validation, float):
         rows["train"], rows["val"] = _carve(rows["train"], classes, options, wanted.name)
     if isinstance(target, Regression):
-        mean, std = _moments(torch.from_numpy(wanted.values[rows["train"]]).double().reshape(len(rows["train"]), -1))
+        known = torch.from_numpy(wanted.values[rows["train"]]).double().reshape(len(rows["train"]), -1)
+        mean, std = _offset_and_unit(known, options.target_scale)
         target = Regression.of({"size": len(mean), "mean": mean, "std": std})
     preprocess = opened.preprocess
     if options.normalise == "task" and isinstance(preprocess, ImagePreprocess):
@@ -110,6 +113,7 @@ def cut(opened: Opened, wanted: Wanted) -> TaskData:
             "target": target,
             "preprocess": preprocess,
             "private_to": options.group(wanted.name),
+            "metric": wanted.metric,
         },
         f"task {wanted.name!r}",
     )
@@ -327,10 +331,15 @@ def _pixel_constants(source: Source, rows: np.ndarray) -> Constants:
     return Constants(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
 
 
-def _moments(values: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of every column; the deviation of a constant column is 1."""
-    std = values.std(dim=0, correction=0)
-    return tuple(values.mean(dim=0).tolist()), tuple(torch.where(std > 0, std, torch.ones_like(std)).tolist())
+def _offset_and_unit(values: torch.Tensor, scale: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What is subtracted from every column and what it is then divided by; the unit of a constant column is 1."""
+    if scale == "minmax":
+        offset, unit = values.amin(dim=0), values.amax(dim=0) - values.amin(dim=0)
+    elif scale == "none":
+        offset, unit = torch.zeros_like(values[0]), torch.ones_like(values[0])
+    else:
+        offset, unit = values.mean(dim=0), values.std(dim=0, correction=0)
+    return tuple(offset.tolist()), tuple(torch.where(unit > 0, unit, torch.ones_like(unit)).tolist())
 
 
 def _tokens(texts: Sequence[str], train: np.ndarray, options: DataOptions) -> tuple[TextPreprocess, torch.Tensor]:

@@ -19,15 +19,16 @@ METRICS: dict[str, Metric] = {
     "f1_macro": scores.f1_macro,
     "auc": scores.auc,
     "mse": scores.mse,
+    "mse_scaled": scores.mse,
     "mae": scores.mae,
     "r2": scores.r2,
 }
 
-LOWER_IS_BETTER = frozenset({"mse", "mae"})
+LOWER_IS_BETTER = frozenset({"mse", "mse_scaled", "mae"})
 
 SUITABLE: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "f1_macro", "auc"),
-    "regression": ("mse", "mae", "r2"),
+    "regression": ("mse", "mae", "r2", "mse_scaled"),
     "multilabel": ("f1_macro", "accuracy", "exact_match", "auc"),
 }
 
@@ -68,12 +69,23 @@ def in_units(task: Task, outputs: torch.Tensor) -> torch.Tensor:
     return values * std + mean
 
 
+def in_scale(task: Task, targets: torch.Tensor) -> torch.Tensor:
+    """Regression targets as the network is trained on them, float64 (n, size): (t - mean) / std; others unchanged."""
+    target = task.target
+    if not isinstance(target, Regression):
+        return targets
+    mean = torch.tensor(target.mean or (0.0,), dtype=torch.float64)
+    std = torch.tensor(target.std or (1.0,), dtype=torch.float64)
+    return (targets.detach().cpu().double().reshape(len(targets), -1) - mean) / std
+
+
 def measure(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
     """Metric name -> finite value; the first entry is the task's main metric, the others are its companions.
 
     A companion that these targets leave undefined (AUC where only one class occurs, R2 of one row) is left out.
     AUC is a companion for two classes and for label rows; with more classes it is measured only when asked for,
-    because it sorts n values a class.
+    because it sorts n values a class. `mse_scaled` is the error on the scaled targets the network is trained on, while
+    `mse` is in the targets' own squared units; it too is measured only when asked for.
 
     Args:
         task: what is measured.
@@ -102,9 +114,10 @@ def measure(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> dict[st
     measured: dict[str, float] = {}
     for name in (main, *(n for n in SUITABLE[kind] if n != main)):
         costly = name == "auc" and kind == "classification" and task.target.outputs > 2
-        if name != main and (costly or (name == "auc" and not finite)):
+        if name != main and (costly or name == "mse_scaled" or (name == "auc" and not finite)):
             continue
-        value = METRICS[name](values, targets)
+        pair = (outputs, in_scale(task, targets)) if name == "mse_scaled" else (values, targets)
+        value = METRICS[name](*pair)
         if math.isfinite(value):
             measured[name] = value
         elif name == main:

@@ -17,6 +17,8 @@ RECIPES: dict[str, str] = {
     "part/five_tasks": "polypath.recipes.part.five_tasks:experiment",
     "part/representations": "polypath.recipes.part.representations:experiment",
     "part/representations_b": "polypath.recipes.part.representations:experiment_b",
+    "rsn2/digits_fashion_fc": "polypath.recipes.rsn2.digits_fashion_fc:experiment",
+    "rsn2/fashion_ensemble": "polypath.recipes.rsn2.fashion_ensemble:experiment",
 }
 
 

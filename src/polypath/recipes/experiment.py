@@ -26,7 +26,7 @@ from polypath.train.config import RunConfig
 from polypath.train.devices import first_process
 from polypath.train.engine import Engine, Progress
 
-Analysis = Literal["cka", "unlearned"]
+Analysis = Literal["cka", "unlearned", "ensemble"]
 
 
 class Variant(Config):
@@ -36,11 +36,15 @@ class Variant(Config):
         method: name of the method.
         config: its configuration, defaults left out.
         analysis: what is computed from the learned system for the report.
+        suite: what it learns instead of the experiment's suite (smaller images, shorter texts).
+        tasks: only these tasks of the suite.
     """
 
     method: str
     config: dict[str, Any] = Field(default_factory=dict)
     analysis: tuple[Analysis, ...] = ()
+    suite: dict[str, Any] | None = None
+    tasks: tuple[str, ...] = ()
 
 
 class Experiment(RunConfig):
@@ -52,6 +56,7 @@ class Experiment(RunConfig):
         suite: configuration of `polypath.data.build`; its seed is set to the run's.
         variants: name -> variant.
         main: the variant that the recipe is about.
+        by_default: variants that run when none is named; empty: all of them.
         seeds: one run of every variant each; variants of one seed share data, paths and initial values.
         analysis_options: passed to the analyses.
     """
@@ -63,6 +68,7 @@ class Experiment(RunConfig):
     suite: dict[str, Any]
     variants: dict[str, Variant]
     main: str
+    by_default: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     analysis_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -70,6 +76,8 @@ class Experiment(RunConfig):
     def _main_is_there(self) -> Experiment:
         if self.main not in self.variants:
             raise ValueError(f"main variant {self.main!r} is not among {list(self.variants)}")
+        if not set(self.by_default) <= set(self.variants):
+            raise ValueError(f"by_default: variants {list(self.by_default)} are not all among {list(self.variants)}")
         return self
 
     def run_config(self) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def experiment_of(
             `variants.sequential.epochs=5` (one), `suite.tasks=5`, `precision=32-true`. Values are read as JSON, else
             as text.
         seeds: instead of the recipe's; its first N with a count.
-        variants: run only these.
+        variants: run only these; none named: the recipe's `by_default`, else all.
 
     Raises:
         UnknownName, InvalidInput: a path or value that does not fit, with its path.
@@ -111,12 +119,14 @@ def altered(
 ) -> Experiment:
     """An experiment with changes; arguments and errors as `experiment_of`."""
     values = experiment.model_dump(mode="json")
+    variants = variants or experiment.by_default
     if variants:
         for wanted in variants:
             if wanted not in values["variants"]:
                 raise UnknownName("variant", wanted, values["variants"])
         values["variants"] = {key: values["variants"][key] for key in variants}
         values["main"] = values["main"] if values["main"] in variants else variants[0]
+        values["by_default"] = []
     for text in overrides:
         _override(values, text)
     if seeds is not None:
@@ -164,7 +174,10 @@ def _override(values: dict[str, Any], text: str) -> None:
         if name not in values["variants"]:
             raise UnknownName("variant (--set variants.)", name, values["variants"])
         _put(values["variants"][name]["config"], key, value, text)
-    elif head in ("suite", "analysis_options") and rest:
+    elif head == "suite" and rest:
+        for suite in (values["suite"], *(v["suite"] for v in values["variants"].values() if v["suite"] is not None)):
+            _put(suite, rest, value, text)
+    elif head == "analysis_options" and rest:
         _put(values[head], rest, value, text)
     elif not rest and head in (*RunConfig.model_fields, "seeds"):
         values[head] = value
@@ -190,21 +203,29 @@ def _put(target: Any, path: str, value: Any, text: str) -> None:
         ) from None
 
 
-def suite_of(experiment: Experiment, seed: int) -> Suite:
-    """The experiment's suite for one seed."""
-    return build({**experiment.suite, "seed": seed})
+def suites_of(experiment: Experiment, seed: int) -> dict[str, Suite]:
+    """What every variant learns with one seed; variants with the same suite share its examples."""
+    built: dict[str, Suite] = {}
+    found = {}
+    for key, variant in experiment.variants.items():
+        config = {**(variant.suite or experiment.suite), "seed": seed}
+        text = json.dumps(config, sort_keys=True)
+        if text not in built:
+            built[text] = build(config)
+        found[key] = built[text].only(variant.tasks) if variant.tasks else built[text]
+    return found
 
 
 def planned(experiment: Experiment) -> dict[str, Any]:
     """What `run --dry-run --json` prints: costs of every variant, counted without values or training."""
     seed = experiment.seeds[0]
-    suite = suite_of(experiment, seed)
+    suites = suites_of(experiment, seed)
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
     for key, variant in experiment.variants.items():
-        network = _empty(variant, suite, engine)
+        network = _empty(variant, suites[key], engine)
         rows = []
-        for name in suite.names:
+        for name in suites[key].names:
             cost = accounting.cost(network, name)
             row = {"name": name, "parameters": cost.parameters, "added_parameters": cost.added_parameters}
             rows.append({**row, "flops": cost.flops})
@@ -213,17 +234,17 @@ def planned(experiment: Experiment) -> dict[str, Any]:
     return out
 
 
-def fitting(experiment: Experiment, seed: int) -> Suite:
-    """The suite for one seed, once it is certain that every variant can build its network for it.
+def fitting(experiment: Experiment, seed: int) -> dict[str, Suite]:
+    """The suites for one seed, once it is certain that every variant can build its network for its own.
 
     Raises:
         UnknownName, InvalidInput: settings of the suite, or of a network (paths, channels), that do not fit.
     """
-    suite = suite_of(experiment, seed)
+    suites = suites_of(experiment, seed)
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
-    for variant in experiment.variants.values():
-        _empty(variant, suite, engine)
-    return suite
+    for key, variant in experiment.variants.items():
+        _empty(variant, suites[key], engine)
+    return suites
 
 
 def _empty(variant: Variant, suite: Suite, engine: Engine) -> Network:
@@ -262,12 +283,12 @@ def run_experiment(
         claim(out, experiment, resume)
     results = []
     for seed in experiment.seeds:
-        suite = first if first is not None and first.seed == seed else suite_of(experiment, seed)
+        suites = first if first is not None and seed == experiment.seeds[0] else suites_of(experiment, seed)
         for key, variant in experiment.variants.items():
             folder = out / key / f"seed-{seed}"
             system = learn(
                 variant.method,
-                suite,
+                suites[key],
                 seed=seed,
                 out=folder,
                 resume=resume and (folder / "run.json").exists(),
@@ -278,7 +299,7 @@ def run_experiment(
                 **experiment.run_config(),
             )
             assert isinstance(system.result, Result)
-            result = analysed(system, suite, system.result, variant, experiment)
+            result = analysed(system, suites[key], system.result, variant, experiment)
             if result is not system.result and first_process():
                 write_json(folder / "results.json", result.model_dump(mode="json"))
             if first_process() and not (out / "environment.json").exists():
@@ -303,6 +324,8 @@ def analysed(system: System, suite: Suite, result: Result, variant: Variant, exp
             first, second = suite.names[:2]
             record = analysis.compare_representations(system.network, suite[first], suite[second], **options)
             found["cka"] = [{**record, "setup": result.variant}]
+        if "ensemble" in wanted:
+            found["ensemble"] = analysis.ensembles(system.network, suite)
         if "unlearned" in variant.analysis and lifelong.unlearned is None:
             options = experiment.analysis_options.get("unlearned", {})
             lifelong = lifelong.changed(unlearned=analysis.unlearned_matrix(system.network, suite, **options))

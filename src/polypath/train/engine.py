@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ from polypath.core.files import remove_leftovers
 from polypath.core.network import Network
 from polypath.core.seeds import derive, generator, seeded
 from polypath.data import batches as streams
-from polypath.metrics import confusion_matrix, measure
+from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
@@ -223,8 +223,8 @@ class Engine:
         """Metrics on the sealed test split: written to metrics.jsonl, never returned."""
         for item in data:
             if item.test is not None:
-                values, confusion = self._measured(network, item, item.test.unseal())
-                self._write_score(item.name, "test", values, None, confusion)
+                values, more = self._measured(network, item, item.test.unseal())
+                self._write_score(item.name, "test", values, None, more)
 
     def _measured(
         self,
@@ -233,7 +233,7 @@ class Engine:
         examples: Examples | Sealed,
         exit: str | None = None,
         loss: bool = False,
-    ) -> tuple[dict[str, float], list[list[int]] | None]:
+    ) -> tuple[dict[str, float], dict[str, Any]]:
         began = time.monotonic()
         opened = examples.unseal() if isinstance(examples, Sealed) else examples
         module = network.extract(data.name, exit=exit).to(self.device)
@@ -242,11 +242,9 @@ class Engine:
         values = measure(data.task, outputs, opened.targets)
         if loss:
             values = {**values, "loss": float(data.task.loss_of(outputs, streams.scaled(data, opened.targets)))}
-        confusion = None
-        if data.task.target.kind == "classification":
-            confusion = confusion_matrix(outputs.argmax(1), opened.targets, data.task.target.outputs).tolist()
+        more = details(data.task, outputs, opened.targets)
         self.evaluate_s += time.monotonic() - began
-        return values, confusion
+        return values, more
 
     def _write_score(
         self,
@@ -254,15 +252,13 @@ class Engine:
         split: str,
         values: dict[str, float],
         exit: str | None = None,
-        confusion: list[list[int]] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         line: dict[str, Any] = {"kind": "score", "stage": self.stage, "epoch": self.epoch, "task": task, "split": split}
         line["values"] = values
         if exit is not None:
             line["exit"] = exit
-        if confusion is not None:
-            line["confusion"] = confusion
-        self.journal.write(line)
+        self.journal.write({**line, **(more or {})})
 
     def log(self, **values: Any) -> None:
         """One line of kind `train` in metrics.jsonl.
