@@ -19,6 +19,7 @@ from polypath.report.tables import accuracy_grid, paired_grid, reproduction_grid
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+NOT_RUN = "Not run yet."
 _BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -32,11 +33,11 @@ def table(name: str) -> str:
         return reproduction_grid(RESULTS / rest).markdown()
     if kind == "f1":
         grid = f1_grid(summarise(read_results(RESULTS / rest)))
-        return grid.markdown() if grid else "Not run.\n"
+        return grid.markdown() if grid else NOT_RUN
     if kind in ("quick", "full"):
         results = read_results(RESULTS / "quick" / rest if kind == "quick" else RESULTS / rest)
         if not results:
-            return "Not run."
+            return NOT_RUN
         summary = summarise(results)
         together = ensemble_grid(summary)
         where = {
