@@ -18,7 +18,7 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
 from polypath.nn.own import Source, offer
 from polypath.nn.subnet import Share, SubnetConfig, Subnetworks, share_of
@@ -63,7 +63,7 @@ class RSN2Config(TrainingConfig):
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 512
     patience: int = Field(3, ge=0)
-    min_delta: float = Field(0.01, ge=0)
+    min_delta: Delta | dict[str, Delta] = 0.01
 
     @field_validator("backbone")
     @classmethod

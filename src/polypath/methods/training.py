@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +14,8 @@ from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.metrics.stopping import EarlyStopping
+
+Delta = Annotated[float, Field(ge=0)]
 
 
 class TrainingConfig(Config):
@@ -30,7 +32,8 @@ class TrainingConfig(Config):
         decay: see above.
         patience: epochs without a lower validation loss before a task (or all, where they train together) stops;
             0 trains all epochs and keeps the last state, otherwise the best state by validation loss is kept.
-        min_delta: how much lower a validation loss must be to count.
+        min_delta: how much lower a validation loss must be to count, for all tasks or task by task (`default`, else 0,
+            for those not named): losses of tasks differ in size. Tasks that stop together take the smallest of theirs.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
     """
 
@@ -44,7 +47,7 @@ class TrainingConfig(Config):
     decay_at: tuple[int, ...] = ()
     decay: float = Field(0.1, gt=0)
     patience: int = Field(0, ge=0)
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: Delta | dict[str, Delta] = 0.0
     evaluate_every: int = Field(0, ge=0)
 
     def batch_of(self, task: str) -> int:
@@ -55,6 +58,12 @@ class TrainingConfig(Config):
         if found is None:
             raise InvalidInput(f"batch: no size for task {task!r} and no 'default'; received {self.batch}")
         return found
+
+    def min_delta_of(self, tasks: Iterable[str]) -> float:
+        """How much lower the loss of these tasks must be to count."""
+        if not isinstance(self.min_delta, dict):
+            return self.min_delta
+        return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch."""
@@ -110,7 +119,7 @@ def train(
         after_step: called after every optimizer step.
         state: what else the loop changes, for checkpoints.
     """
-    stopping = EarlyStopping(config.patience, config.min_delta)
+    stopping = EarlyStopping(config.patience, config.min_delta_of(item.name for item in data))
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}

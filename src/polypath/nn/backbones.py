@@ -23,6 +23,7 @@ BACKBONES: dict[str, str] = {
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
     "own": "polypath.nn.own:Own",
+    "transformer": "polypath.nn.transformer:Transformer",
 }
 
 
