@@ -22,7 +22,7 @@ from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Rule, Subnetworks
-from polypath.nn.subnet_config import SubnetConfig, common_shape
+from polypath.nn.subnet_config import SubnetConfig, common_shape, increasing
 from polypath.ops.ownership import choose, share_count
 
 PRUNE = (0.5, 0.75)
@@ -175,13 +175,6 @@ class PackNet(Method[PackNetConfig]):
             moving=mine,
             key=key,
         )
-
-
-def increasing(ratios: tuple[float, ...]) -> tuple[float, ...]:
-    """The ratios, once it is certain that they grow and stay in (0, 1]; ValueError otherwise."""
-    if not all(low < high for low, high in zip((0.0, *ratios), (*ratios, 2.0), strict=True)) or ratios[-1] > 1:
-        raise ValueError(f"numbers above 0 and at most 1, each larger than the one before; received {list(ratios)}")
-    return ratios
 
 
 def keep_largest(network: Subnetworks, component: str, counts: dict[str, int]) -> None:

@@ -66,3 +66,14 @@ def common_shape(tasks: Sequence[Task]) -> InputSpec:
     shapes = [str(task.inputs) for task in tasks]
     found: InputSpec = max(tasks, key=lambda task: shapes.count(str(task.inputs))).inputs
     return found
+
+
+def increasing(ratios: tuple[float, ...]) -> tuple[float, ...]:
+    """The ratios, once it is certain that they grow and stay in (0, 1]; ValueError otherwise."""
+    grows = all(low < high for low, high in zip((0.0, *ratios), ratios, strict=False))
+    if not ratios or not grows or ratios[-1] > 1:
+        raise ValueError(
+            "one number or more above 0 and at most 1 is required, each larger than the one before; "
+            f"received {list(ratios)}"
+        )
+    return ratios
