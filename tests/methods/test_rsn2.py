@@ -14,7 +14,8 @@ from polypath.core.errors import InvalidInput, StoreError, UnknownName
 from polypath.core.examples import Suite
 from polypath.core.seeds import seeded
 from polypath.methods.rsn2 import RSN2, chosen_positions, connected
-from polypath.nn.subnet import SubnetConfig, Subnetworks
+from polypath.nn.subnet import Subnetworks
+from polypath.nn.subnet_config import SubnetConfig
 from polypath.testing import tiny_features, tiny_images
 
 TINY: dict[str, Any] = {

@@ -21,7 +21,8 @@ from polypath.core.task import Task
 from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
 from polypath.nn.own import Source, offer
-from polypath.nn.subnet import Share, SubnetConfig, Subnetworks, share_of
+from polypath.nn.subnet import Subnetworks
+from polypath.nn.subnet_config import Share, SubnetConfig, share_of
 from polypath.ops.ownership import choose, choose_global
 
 

@@ -124,7 +124,7 @@ def train(
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
     held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
-    for epoch in run.epochs(count, steps=_steps(by_name, groups, config), **held):
+    for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
         for optimizer in optimizers.values():
@@ -202,7 +202,8 @@ def _together(
         yield batches
 
 
-def _steps(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+    """Optimizer steps of an epoch in which every group takes its steps in turn."""
     return sum(
         max(-(-max(len(data[n].train) for n in group) // config.batch_of(name)) for name in group) for group in groups
     )

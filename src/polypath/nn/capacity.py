@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
-from polypath.nn.subnet import Subnetworks, share_of
+from polypath.nn.subnet import Subnetworks
+from polypath.nn.subnet_config import share_of
 from polypath.ops.ownership import share_count
 
 
