@@ -20,7 +20,8 @@ from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
-from polypath.nn.subnet import Share, SubnetConfig, Subnetworks
+from polypath.nn.own import Source, offer
+from polypath.nn.subnet import Share, SubnetConfig, Subnetworks, share_of
 from polypath.ops.ownership import choose, choose_global
 
 
@@ -126,8 +127,6 @@ class RSN2(Method[RSN2Config]):
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with this configuration's share."""
-        from polypath.nn.subnet import share_of
-
         assert isinstance(network, Subnetworks)
         network.add_task(task, share_of(self.config.share, task.name))
 
@@ -234,6 +233,26 @@ class RSN2(Method[RSN2Config]):
                 found[part][entry] = gradient.abs()
         network.zero_grad(set_to_none=True)
         return found
+
+
+def subnetworks(module: Source, *, name: str | None = None, **settings: Any) -> RSN2:
+    """RSN2 on a network of your own: `pp.learn(pp.subnetworks(MyNet(), share=0.1), suite)`.
+
+    Every task gets its share of the weights of the module's linear and convolutional layers, its own copy of the rest
+    (biases, normalisation, embeddings) and a linear head on what the module returns.
+
+    Args:
+        module: encoded inputs (n, ...) in, features (n, f) out; a module, whose values every task starts from (also
+            pretrained ones), or a function that makes one, called again for every task under a seed of its own.
+        name: how a saved system asks for it again, `pp.load(folder, modules={name: ...})`; None takes the class's.
+        settings: of `RSN2Config`; `init` is "backbone" unless set.
+
+    Raises:
+        InvalidInput: the module does not return features (n, f), or another module already has this name.
+    """
+    name = name or str(getattr(module, "__name__", type(module).__name__))
+    offer(name, module)
+    return RSN2(RSN2Config.of({"init": "backbone", **settings, "backbone": {"kind": "own", "name": name}}, "method"))
 
 
 def connected(mine: Mapping[str, Sequence[str]]) -> list[list[str]]:

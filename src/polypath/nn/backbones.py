@@ -22,6 +22,7 @@ BACKBONES: dict[str, str] = {
     "mlp": "polypath.nn.backbones:Mlp",
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
+    "own": "polypath.nn.own:Own",
     "transformer": "polypath.nn.transformer:Transformer",
 }
 

@@ -158,7 +158,7 @@ class Subnetworks(Network):
         for number, (piece, space) in enumerate(spaces):
             is_head = number == len(spaces) - 1
             owner = task_id if is_head else self._owner(piece, task.name, task_id)
-            owners = self._owners(space)
+            owners = self.owners(space)
             if owner not in owners:
                 wanted.append((space, owner))
             read = [] if is_head or self.config.reads == "none" else [other for other in owners if other != owner]
@@ -179,7 +179,7 @@ class Subnetworks(Network):
         for name in freed:
             space, _, owner = name.rpartition(".")
             del self.parts[space][owner]  # type: ignore[operator]
-            if not len(self.parts[space]):  # type: ignore[arg-type]
+            if not self.owners(space):
                 del self.parts[space]
             self._picked.pop(name, None)
         self._components = None
@@ -192,7 +192,8 @@ class Subnetworks(Network):
                 return owners[task]
         return task_id
 
-    def _owners(self, space: str) -> list[str]:
+    def owners(self, space: str) -> list[str]:
+        """Who owns weights of a space, in the order they came."""
         return list(self.parts[space].keys()) if space in self.parts else []  # type: ignore[operator]
 
     def _spaces_of(self, task: Task, task_id: str) -> list[tuple[str, str]]:
@@ -229,12 +230,12 @@ class Subnetworks(Network):
             size = found.size(entry)
             whole = space.startswith("head@") and self.config.heads == "dense"
             counts[entry] = size if whole else share_count(share, size)
-            held = {owner: self.part(f"{space}.{owner}").counts()[entry] for owner in self._owners(space)}
+            held = {owner: self.part(f"{space}.{owner}").counts()[entry] for owner in self.owners(space)}
             free = size - sum(held.values())
             if counts[entry] == 0:
                 problems.append(
                     f"layer {space}.{entry} has {size} weights, of which a share of {share:g} is none; use a larger "
-                    f"share, a wider layer, or leave it out with `layers`"
+                    "share, a wider layer, or leave it out with `layers`"
                 )
             elif counts[entry] > free:
                 users = ", ".join(f"{n} of {self._users(f'{space}.{owner}')}" for owner, n in held.items()) or "none"
@@ -251,7 +252,7 @@ class Subnetworks(Network):
 
     def _make(self, space: str, owner: str, counts: Mapping[str, int], task: Task) -> None:
         found = self._spaces[space]
-        shared = self.config.dense == "first" and not space.startswith("head") and self._owners(space)
+        shared = self.config.dense == "first" and not space.startswith("head") and self.owners(space)
         part = Part(
             found, counts, dense=not shared, picks=self.config.reads == "chosen" and space in self._template.spaces
         )
@@ -281,7 +282,7 @@ class Subnetworks(Network):
         return found
 
     def space(self, component: str) -> Space:
-        """The piece that a component is part of."""
+        """The piece of a component."""
         return self._spaces[component.rpartition(".")[0]]
 
     def own(self, task: str) -> list[str]:
@@ -292,7 +293,7 @@ class Subnetworks(Network):
     def free(self, space: str, entry: str, besides: Collection[str] = ()) -> torch.Tensor:
         """Ascending positions of a masked entry that no owner holds, those `besides` left out of account."""
         held = torch.zeros(self._spaces[space].size(entry), dtype=torch.bool)
-        for owner in self._owners(space):
+        for owner in self.owners(space):
             if owner not in besides:
                 held[self.part(f"{space}.{owner}").positions(entry).cpu()] = True
         return (~held).nonzero().view(-1)
@@ -345,11 +346,11 @@ class Subnetworks(Network):
         Equation 3: at every position at most one of them is not zero.
         """
         found = self._spaces[space]
-        return torch.stack([composed(found, [self.part(f"{space}.{o}")], entry) for o in self._owners(space)])
+        return torch.stack([composed(found, [self.part(f"{space}.{o}")], entry) for o in self.owners(space)])
 
     @property
     def spaces(self) -> dict[str, Space]:
-        """Space name -> space, of those in use."""
+        """Spaces in use, by name."""
         return {name: self._spaces[name] for name in self.parts}
 
     # ---- components and paths ---------------------------------------------------------------------------------
@@ -392,7 +393,7 @@ class Subnetworks(Network):
         return out
 
     def soften(self, component: str, entry: str, real: nn.Parameter | None, threshold: float = 0.0) -> None:
-        """While learning: let a real mask over the older owners' positions choose among their weights (None: end)."""
+        """While learning, a real mask over older owners' positions chooses among their weights (None: end)."""
         self._values.soften(self.part(component), entry, real, threshold)
 
     def fuse(self, path: Path) -> nn.Module:
