@@ -37,7 +37,7 @@ STAGES: list[list[str]] = [["digits", "fashion"], ["boston"], ["imdb"]]
 
 
 def experiment(size: Size = "full") -> Experiment:
-    """Four tasks of three kinds in three stages, 10 % of the weights each, beside dense networks for the two new ones."""
+    """Four tasks of three kinds in three stages, 10 % of the weights each, beside dense networks for the last two."""
     rows = texts = houses = dict(LAST_FIFTH)
     network, selection = dict(FULLY_CONNECTED), dict(SELECTION)
     training: dict[str, Any] = {**TRAINING, "batch": {"default": 512, "boston": 32}}
