@@ -12,7 +12,7 @@ The paper's early stopping (0.01 less validation loss) is as coarse as Boston's 
 Not as the authors: Boston's output is linear, theirs a ReLU. Their script trains IMDB in batches of 32, the paper says
 512.
 The dense controls of digits and fashion are those of `rsn2/digits_fashion_fc`, the same networks on the same data.
-Quick: the same network, 6,000 images and 6,000 reviews, at most eight epochs; minutes on two cores.
+Quick: the same network, 6,000 images and 6,000 reviews in batches of 128, at most eight epochs; minutes on two cores.
 Run: polypath run rsn2/four_domains --out runs/four_domains
 """
 
@@ -37,14 +37,14 @@ STAGES: list[list[str]] = [["digits", "fashion"], ["boston"], ["imdb"]]
 
 
 def experiment(size: Size = "full") -> Experiment:
-    """Four tasks of three kinds in three stages, 10 % of the weights each, beside dense networks for the two new ones."""
+    """Four tasks of three kinds in three stages, 10 % of the weights each, beside dense networks for the last two."""
     rows = texts = houses = dict(LAST_FIFTH)
     network, selection = dict(FULLY_CONNECTED), dict(SELECTION)
     training: dict[str, Any] = {**TRAINING, "batch": {"default": 512, "boston": 32}}
     words, length = 9_998, 128
     if size == "quick":
         rows, texts = first_rows(6_000, 2_000), first_rows(6_000, 2_000)
-        training |= {"epochs": 8}
+        training |= {"epochs": 8, "batch": {"default": 128, "boston": 32}}
     if size == "smoke":
         rows, texts, houses = first_rows(150, 60), first_rows(150, 60), first_rows(100, 50)
         network |= {"hidden": [40, 40]}
