@@ -9,6 +9,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "cpg": "polypath.methods.cpg:CPG",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "nestednet": "polypath.methods.nestednet:NestedNet",
     "packnet": "polypath.methods.packnet:PackNet",

@@ -70,8 +70,16 @@ class TrainingConfig(Config):
         return self.learning_rate * self.decay ** sum(epoch >= start for start in self.decay_at)
 
 
-def optimizer_of(config: TrainingConfig, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The configured optimizer over parameters that came from `Network.trainable`."""
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+
+
+def optimizer_of(
+    config: TrainingConfig, parameters: Sequence[torch.nn.Parameter] | Sequence[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """The configured optimizer over parameters, or groups of them, that came from `Network.trainable`.
+
+    A group's learning rate is the configured one times its `scale`, where it has one.
+    """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -92,7 +100,7 @@ def train(
     run: Run,
     config: TrainingConfig,
     *,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Optimizers],
     groups: Sequence[Sequence[str]],
     moving: Sequence[str],
     key: str = "train",
@@ -109,7 +117,7 @@ def train(
         data: the tasks that are trained.
         run: the engine.
         config: the settings.
-        optimizers: name -> optimizer; a group's steps are taken with the one called like its first task.
+        optimizers: name -> optimizer or several; a group's steps are taken with those called like its first task.
         groups: tasks whose losses are summed in one step; every group takes its steps in turn.
         moving: components that change, whose best state is kept when the configuration stops early.
         key: names the random streams of this loop.
@@ -123,18 +131,22 @@ def train(
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
-    held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
+    taken = {
+        name: (given,) if isinstance(given, torch.optim.Optimizer) else tuple(given)
+        for name, given in optimizers.items()
+    }
+    steppers = {name: dict(zip(map(str, range(len(given))), given, strict=True)) for name, given in taken.items()}
+    held = {"network": network, "optimizers": steppers, "kept": kept, **state}
     for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(epoch)
+        for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
+            group["lr"] = config.rate(epoch) * group.get("scale", 1.0)
         network.train()
         losses = _one_epoch(
-            network, by_name, groups, run, config, optimizers, (key, epoch), weights or {}, penalty, after_step
+            network, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step
         )
-        run.log(epoch=epoch, learning_rate=config.rate(epoch), loss=losses)
+        run.log(learning_rate=config.rate(epoch), loss=losses)
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
@@ -154,7 +166,7 @@ def _one_epoch(
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Sequence[torch.optim.Optimizer]],
     key: tuple[object, ...],
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
@@ -181,7 +193,7 @@ def _one_epoch(
                 sums[name] += task_loss.detach() * len(batch)
                 seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None
-            run.step(loss if extra is None else loss + extra, optimizers[group[0]])
+            run.step(loss if extra is None else loss + extra, *optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left
