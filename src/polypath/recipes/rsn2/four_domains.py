@@ -9,10 +9,10 @@ squared. One of its columns is ethically contested; the remark is shown with eve
 IMDB: 10,000 token ids (padding, unknown and 9,998 words), the first 128 words, one output with a sigmoid.
 The paper's early stopping (0.01 less validation loss) is as coarse as Boston's whole loss, about 0.02; `rsn2_fine` and
 `dense_fine` ask 0.001 of Boston alone: `--variant rsn2_fine --variant dense_fine`.
-`rsn2_dense_heads` and `dense_small_batches` also train IMDB in batches of 32, as the authors' script does, and leave heads
-whole: the gradient of the summed loss can leave an output of a pruned head without a single weight (docs/log.md).
-Not as the authors: Boston's output is linear, theirs a ReLU. The paper says that IMDB is
-trained in batches of 512.
+`rsn2_dense_heads` and `dense_small_batches` also train IMDB in batches of 32, as the authors' script does (the paper
+says 512), and leave heads whole: the gradient of the summed loss can leave an output of a pruned head without a single
+weight (docs/log.md).
+Not as the authors: Boston's output is linear, theirs a ReLU.
 The dense controls of digits and fashion are those of `rsn2/digits_fashion_fc`, the same networks on the same data.
 Quick: the same network, 6,000 images and 6,000 reviews in batches of 128, at most eight epochs; minutes on two cores.
 Run: polypath run rsn2/four_domains --out runs/four_domains
