@@ -9,6 +9,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "dfcnn": "polypath.methods.dfcnn:DFCNN",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
