@@ -18,6 +18,8 @@ CONV = {"kind": "conv", "blocks": [[4, 4], [4]], "dense": [6], "norm": "batch"}
 SUBNET = {"share": 0.3, "batch": 8, "epochs": 2, "patience": 1, "min_delta": 0.0, "samples": 8}
 NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
 CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
+GENERATED = {"kind": "dfcnn", "channels": [2, 2, 3, 3], "hidden": [4]}
+DFCNN = {"backbone": GENERATED, "knowledge": [2] * 4, "basis": [3] * 4, "epochs": 2, "batch": 8, "drop_last": False}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -41,6 +43,8 @@ FULL = {
     "rsn2, magnitude after a dense epoch",
     "hard sharing",
     "hard sharing, sequential, BatchNorm",
+    "dfcnn",
+    "dfcnn multitask, tc2",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -61,6 +65,16 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rsn2, magnitude after a dense epoch": (
         "rsn2",
         {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
+    "dfcnn": ("dfcnn", DFCNN, SMALL),
+    "dfcnn multitask, tc2": ("dfcnn", {**DFCNN, "mode": "multitask", "variant": "tc2", "maps": [2] * 4}, SMALL),
+    "dfcnn direct, BatchNorm": (
+        "dfcnn",
+        {"backbone": CONV, "epochs": 2, "batch": 8, "variant": "direct", "optimizer": "adam"},
+        SMALL,
+    ),
+    "hard sharing, own dense layers, RMSProp": (
+        "hard_sharing",
+        {**PLAIN, "backbone": GENERATED, "mode": "sequential", "optimizer": "rmsprop_tf1"},
         SMALL,
     ),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),

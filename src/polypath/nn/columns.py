@@ -144,7 +144,7 @@ class Columns(Network):
         task_id = self._ids[task]
         freed = [head_name(task_id)]
         if task_id in self.columns:
-            freed = [*(piece_name(piece, task_id) for piece in self.columns[task_id]), *freed]  # type: ignore[union-attr]
+            freed = [*(piece_name(piece, task_id) for piece in self._column(task_id)), *freed]
             del self.columns[task_id], self._pieces[task_id], self._features[task_id]
         del self._tasks[task], self._ids[task], self.heads[task_id]
         self._components = None
@@ -161,7 +161,12 @@ class Columns(Network):
         device = next(self.columns["shared"].parameters()).device
         self._make_shared(None)
         self.columns["shared"].to(device)
-        return [piece_name(piece, "shared") for piece in self.columns["shared"]]  # type: ignore[union-attr]
+        return [piece_name(piece, "shared") for piece in self._column("shared")]
+
+    def _column(self, key: str) -> nn.ModuleDict:
+        pieces = self.columns[key]
+        assert isinstance(pieces, nn.ModuleDict)
+        return pieces
 
     def _column_of(self, piece: str, key: str) -> str:
         """Where a piece of the column `key` lies."""

@@ -73,7 +73,7 @@ class GeneratedConv2d(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The convolution with the task's filters."""
-        return F.conv2d(inputs, self.filters(), self.bias, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+        return F.conv2d(inputs, self.filters(), self.bias, self.stride, self.padding, self.dilation)
 
     def filters(self) -> torch.Tensor:
         """Filters (outputs, inputs, height, width), generated or kept."""

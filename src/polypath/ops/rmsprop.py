@@ -41,7 +41,9 @@ class RMSProp(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "rho": rho, "eps": small, "weight_decay": weight_decay, "tf1": tf1})
         if squares is not None and len(squares) != len(parameters):
             raise ValueError(f"one accumulator a parameter is required: {len(parameters)}, received {len(squares)}")
-        self._given = dict(zip(parameters, squares, strict=True)) if squares is not None else None
+        self._given: dict[torch.Tensor, torch.Tensor] | None = None
+        if squares is not None:
+            self._given = dict(zip(parameters, squares, strict=True))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

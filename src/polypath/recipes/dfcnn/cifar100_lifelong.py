@@ -46,14 +46,14 @@ def experiment(size: Size = "full") -> Experiment:
         "validation": 0.15,
         "normalise": "task",
     }
-    epochs, every, seeds = 2000, 10, SEEDS
+    epochs, every = 2000, 10
     if size == "quick":
         suite |= {"classes": suite["classes"][:3]}
-        epochs, every, seeds = 30, 10, SEEDS[:1]
+        epochs, every = 30, 10
     if size == "smoke":
         suite |= {"classes": [classes[:2] for classes in suite["classes"][:2]], "test_per_class": 8}
         suite |= {"per_class": 10, "validation": 0.2}
-        epochs, every, seeds = 2, 1, SEEDS[:1]
+        epochs, every = 2, 1
     base = training(1e-4, 1 / 4000, 10, epochs, every)
     large = {"channels": [48, 48, 96, 96], "hidden": [128]}
     return Experiment(
@@ -64,7 +64,7 @@ def experiment(size: Size = "full") -> Experiment:
         suite=suite,
         variants=lifelong_variants(base, "cifar", large, REDUCED),
         main="dfcnn",
-        seeds=seeds,
+        seeds=SEEDS if size == "full" else SEEDS[:1],
         checkpoint_every=50 if size == "full" else 1,
         threads=1,  # mini-batches of ten: more threads mostly wait for each other
     )
