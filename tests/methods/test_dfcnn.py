@@ -169,3 +169,20 @@ def test_learning_drives_the_loss_down() -> None:
     system = learned(tiny_images(1, size=8), epochs=30, learning_rate=0.02, batch=5)
     curve = next(c for c in system.result.curves if (c.split, c.metric) == ("train", "loss"))
     assert curve.values[-1] < curve.values[0] / 2
+
+
+def test_the_record_tells_peaks_by_validation_and_by_test() -> None:
+    """Evaluated after every epoch: the own phase has one score an epoch, the first task one more at the end."""
+    result = learned(epochs=3, evaluate_every=1).result
+    found = result.lifelong.by_peak
+    assert set(found) == {"validation", "test"}
+    curve = next(c for c in result.curves if (c.task, c.split, c.metric) == ("task0", "test", "accuracy"))
+    assert (curve.stages, curve.epochs) == ([0, 0, 0, 1], [0, 1, 2, 2])
+    assert found["test"]["peak_accuracy"]["task0"] == max(curve.values[:3])
+    assert found["test"]["forgetting_ratio"]["task0"] == curve.values[3] / max(curve.values[:3])
+    assert found["validation"]["peak_accuracy"]["task0"] <= found["test"]["peak_accuracy"]["task0"]
+    assert result.lifelong.reverse_transfer == {"task0": curve.values[3] - curve.values[2]}
+    assert result.lifelong.backward_transfer == result.lifelong.reverse_transfer["task0"]
+    test = learned(epochs=2, evaluate_every=1, peaks="test").result.lifelong.by_peak
+    assert set(test) == {"test"}
+    assert learned().result.lifelong.by_peak == {}

@@ -10,6 +10,7 @@ from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
     "dfcnn": "polypath.methods.dfcnn:DFCNN",
+    "ewc": "polypath.methods.ewc:EWC",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
