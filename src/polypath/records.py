@@ -197,9 +197,8 @@ def _lifelong(matrix: list[list[float | None]], suite: Suite, curves: Sequence[C
                 )
                 if epoch is not None and len(first) > 1:
                     converged[data.name] = epoch
-    return found.changed(
-        convergence_epochs=converged, **over_time(suite, curves, errors), backward_transfer=_back(matrix)
-    )
+    back = backward_transfer(matrix) if matrix else None
+    return found.changed(convergence_epochs=converged, backward_transfer=back, **over_time(suite, curves, errors))
 
 
 def over_time(suite: Suite, curves: Sequence[Curve], errors: Mapping[str, bool]) -> dict[str, Any]:

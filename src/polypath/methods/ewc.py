@@ -201,7 +201,7 @@ class Guard:
             found = self._squared_gradients(network, item, run)
             for key, weight in self.weights.items():
                 total = self.importance[key] + found[key]
-                # Quadratics add up: sum F_t (w - w_t)^2 = F (w - m)^2 + constant, m the mean of the w_t weighted by F_t.
+                # Quadratics add up: sum F_t (w - w_t)^2 = F (w - m)^2 + constant, m the F_t-weighted mean of the w_t.
                 share = torch.where(total > 0, found[key] / total.clamp_min(1e-38), torch.ones_like(total))
                 self.anchor[key].lerp_(weight.detach(), share)
                 self.importance[key].copy_(total)
