@@ -10,7 +10,7 @@ from polypath.core import accounting
 from polypath.core.examples import Suite, TaskData
 from polypath.core.network import Network
 from polypath.core.result import Curve, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
-from polypath.metrics import LOWER_IS_BETTER, convergence_epoch, lifelong_record
+from polypath.metrics import LOWER_IS_BETTER, backward_transfer, convergence_epoch, lifelong_record
 from polypath.metrics.course import By, Point, own_phase, reverse_transfer, suite_figures
 from polypath.system import System
 from polypath.train.engine import Engine

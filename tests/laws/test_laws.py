@@ -45,6 +45,9 @@ FULL = {
     "hard sharing, sequential, BatchNorm",
     "dfcnn",
     "dfcnn multitask, tc2",
+    "ewc, classic",
+    "ewc, RWalk, BatchNorm",
+    "prognn",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -77,6 +80,13 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**PLAIN, "backbone": GENERATED, "mode": "sequential", "optimizer": "rmsprop_tf1"},
         SMALL,
     ),
+    "ewc, classic": ("ewc", PLAIN, SMALL),
+    "ewc, RWalk, BatchNorm": (
+        "ewc",
+        {**PLAIN, "backbone": CONV, "penalty": "rwalk", "every": 1, "optimizer": "rmsprop_tf1"},
+        SMALL,
+    ),
+    "prognn": ("prognn", {**PLAIN, "backbone": CONV}, SMALL),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),
 }
 

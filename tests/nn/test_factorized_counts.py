@@ -12,6 +12,7 @@ from polypath.core.preprocess import ImagePreprocess
 from polypath.core.task import Classification, Image, Task
 from polypath.nn.columns import Columns, ColumnsConfig
 from polypath.nn.factorized import Factorized, FactorizedConfig
+from polypath.nn.progressive import Progressive
 
 
 def task(number: int, channels: int, size: int, classes: int) -> Task:
@@ -102,6 +103,15 @@ def test_single_and_hard_sharing_have_the_papers_parameters(
     share: str, backbone: dict[str, Any], shape: tuple[int, int, int], expected: int
 ) -> None:
     assert counted(Columns, 10, shape, share=share, backbone=backbone) == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "expected"), [("cifar", CIFAR, 3_508_637), ("office_home", OFFICE, 32_718_543)]
+)
+def test_progressive_networks_have_the_papers_parameters(
+    layout: str, shape: tuple[int, int, int], expected: int
+) -> None:
+    assert counted(Progressive, 10, shape, backbone=described(layout)) == expected
 
 
 def test_the_knowledge_bases_are_a_hundredth_of_a_percent() -> None:

@@ -14,6 +14,7 @@ METHODS: dict[str, str] = {
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
+    "prognn": "polypath.methods.prognn:ProgNN",
     "single": "polypath.methods.single:Single",
 }
 

@@ -49,6 +49,8 @@ def lifelong_variants(
         "dfcnn": Variant(method="dfcnn", config={**base, "backbone": small}),
         "single": Variant(method="single", config={**base, "backbone": small}),
         "hard_sharing": Variant(method="hard_sharing", config={**base, "backbone": small, "mode": "sequential"}),
+        "prognn": Variant(method="prognn", config={**base, "backbone": small}),
+        "ewc": Variant(method="ewc", config={**base, "backbone": small, "penalty": "online"}),
         "single_large": Variant(method="single", config={**base, "backbone": {**small, **large}}),
     }
     if reduced is not None:
