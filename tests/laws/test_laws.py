@@ -68,6 +68,8 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rsn2, magnitude after a dense epoch": (
         "rsn2",
         {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
+        SMALL,
+    ),
     "dfcnn": ("dfcnn", DFCNN, SMALL),
     "dfcnn multitask, tc2": ("dfcnn", {**DFCNN, "mode": "multitask", "variant": "tc2", "maps": [2] * 4}, SMALL),
     "dfcnn direct, BatchNorm": (
@@ -80,6 +82,7 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**PLAIN, "backbone": GENERATED, "mode": "sequential", "optimizer": "rmsprop_tf1"},
         SMALL,
     ),
+    "hard sharing, drawn": ("hard_sharing", {**PLAIN, "backbone": GENERATED, "mode": "drawn"}, SMALL),
     "ewc, classic": ("ewc", PLAIN, SMALL),
     "ewc, RWalk, BatchNorm": (
         "ewc",

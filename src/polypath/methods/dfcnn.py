@@ -7,7 +7,6 @@ Paper: Lee, Stokes and Eaton, Learning Shared Knowledge for Deep Lifelong Learni
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +18,7 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import TrainingConfig, check_tracking, optimizer_of, track, train
+from polypath.methods.training import TrainingConfig, optimizer_of, train, train_drawn
 from polypath.nn.backbones import common_inputs, described
 from polypath.nn.columns import Columns
 from polypath.nn.factorized import Factorized, FactorizedConfig, Size
@@ -97,7 +96,8 @@ class DFCNN(Method[DFCNNConfig]):
         assert isinstance(network, Columns)
         optimizers = {item.name: self._optimizer(network, item.name) for item in data}
         if self.config.mode == "multitask":
-            self._drawn(network, data, run, optimizers)
+            kept = {} if self.config.optimizer.startswith("rmsprop") else optimizers
+            train_drawn(network, data, run, self.config, optimizers=optimizers, kept=kept)
             return
         for item in data:
             train(
@@ -127,31 +127,3 @@ class DFCNN(Method[DFCNNConfig]):
             entry = f"square.{key}"
             squares.append(network.memory.keep(owner, entry, lambda p=parameter, t=tf1: initial_squares(p, t)))  # type: ignore[misc]
         return optimizer_of(self.config, parameters, squares)
-
-    def _drawn(
-        self, network: Columns, data: Sequence[TaskData], run: Run, optimizers: dict[str, torch.optim.Optimizer]
-    ) -> None:
-        """Every epoch one pass over one task, drawn with replacement."""
-        config = self.config
-        check_tracking(config, data)
-        before = network.epochs
-        most = max(-(-len(item.train) // config.batch_of(item.name)) for item in data)
-        kept = {} if config.optimizer.startswith("rmsprop") else optimizers
-        for epoch in run.epochs(config.epochs, steps=most, network=network, optimizers=kept):
-            draw = int(torch.randint(len(data), (1,), generator=run.rng("task", before + epoch)))
-            item = data[draw]
-            for group in optimizers[item.name].param_groups:
-                group["lr"] = config.rate(epoch, before)
-            network.train()
-            size, total, seen = config.batch_of(item.name), torch.zeros((), device=run.device), 0
-            full = len(item.train) // size if config.drop_last else 0
-            for batch in islice(run.batches(item, size, item.name, "drawn", before + epoch), full or None):
-                with run.autocast():
-                    outputs = network(batch.inputs, item.name)
-                loss = item.task.loss_of(outputs, batch.targets)
-                run.step(loss * len(batch) if config.over_batch == "sum" else loss, optimizers[item.name])
-                total += loss.detach() * len(batch)
-                seen += len(batch)
-            run.log(epoch=epoch, learning_rate=config.rate(epoch, before), loss={item.name: float(total) / seen})
-            track(network, data, run, config, epoch, config.epochs)
-        network.epochs = before + config.epochs

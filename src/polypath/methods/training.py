@@ -167,6 +167,42 @@ def train(
             _copy_into(network.tensors([name])[name], values)
 
 
+def train_drawn(
+    network: Columns,
+    data: Sequence[TaskData],
+    run: Run,
+    config: TrainingConfig,
+    *,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    kept: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    """Every epoch one pass over one task, drawn uniformly with replacement (DF-CNN, appendix B.1).
+
+    Args:
+        network: the network, placed on the device.
+        data: the tasks.
+        run: the engine.
+        config: the settings; `epochs` counts those of all tasks together.
+        optimizers: one for each task.
+        kept: those of them whose state is not kept in the network, for checkpoints.
+    """
+    check_tracking(config, data)
+    before = network.epochs
+    most = max(-(-len(item.train) // config.batch_of(item.name)) for item in data)
+    by_name = {item.name: item for item in data}
+    for epoch in run.epochs(config.epochs, steps=most, network=network, optimizers=dict(kept)):
+        item = data[int(torch.randint(len(data), (1,), generator=run.rng("task", before + epoch)))]
+        for group in optimizers[item.name].param_groups:
+            group["lr"] = config.rate(epoch, before)
+        network.train()
+        key = ("drawn", before + epoch)
+        one = {item.name: by_name[item.name]}
+        losses = _one_epoch(network, one, [[item.name]], run, config, optimizers, key, {}, None, None)
+        run.log(epoch=epoch, learning_rate=config.rate(epoch, before), loss=losses)
+        track(network, data, run, config, epoch, config.epochs)
+    network.epochs = before + config.epochs
+
+
 def check_tracking(config: TrainingConfig, data: Sequence[TaskData]) -> None:
     """Say before training, not after, that peaks by validation need validation examples.
 
