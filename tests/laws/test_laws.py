@@ -48,6 +48,7 @@ FULL = {
     "ewc, classic",
     "ewc, RWalk, BatchNorm",
     "prognn",
+    "tensor train, from single",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -87,6 +88,12 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ewc, RWalk, BatchNorm": (
         "ewc",
         {**PLAIN, "backbone": CONV, "penalty": "rwalk", "every": 1, "optimizer": "rmsprop_tf1"},
+        SMALL,
+    ),
+    "tensor, Tucker": ("tensor_factorisation", {**PLAIN, "backbone": GENERATED}, SMALL),
+    "tensor train, from single": (
+        "tensor_factorisation",
+        {**PLAIN, "backbone": GENERATED, "form": "tt", "rank": 0.5, "start": "single", "start_epochs": 1},
         SMALL,
     ),
     "prognn": ("prognn", {**PLAIN, "backbone": CONV}, SMALL),

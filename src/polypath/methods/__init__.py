@@ -16,6 +16,7 @@ METHODS: dict[str, str] = {
     "rsn2": "polypath.methods.rsn2:RSN2",
     "prognn": "polypath.methods.prognn:ProgNN",
     "single": "polypath.methods.single:Single",
+    "tensor_factorisation": "polypath.methods.tensor_factorisation:TensorFactorisation",
 }
 
 

@@ -12,6 +12,7 @@ NETWORKS: dict[str, str] = {
     "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
+    "tensors": "polypath.nn.tensors:TensorNetwork",
     "progressive": "polypath.nn.progressive:Progressive",
 }
 

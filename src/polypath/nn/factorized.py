@@ -7,7 +7,8 @@ whatever else the piece holds), `head.t0` (own). Grouped convolutions are not ge
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from abc import abstractmethod
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +20,15 @@ from polypath.core.errors import InvalidInput
 from polypath.core.task import InputSpec
 from polypath.nn.backbones import Backbone, backbone
 from polypath.nn.columns import Columns, ColumnsConfig
-from polypath.nn.generated import GeneratedConv2d, KnowledgeBase, Variant, convolutions, default_basis, replaced
+from polypath.nn.generated import (
+    GeneratedConv2d,
+    KnowledgeBase,
+    SharedConv2d,
+    Variant,
+    convolutions,
+    default_basis,
+    replaced,
+)
 from polypath.ops.filters import base_size_of, kernel_size_of
 
 # (layout, variant) -> channels of the base, of the basis, and maps of the base, of every convolution: paper and code.
@@ -66,16 +75,13 @@ class FactorizedConfig(ColumnsConfig):
         return self
 
 
-class Factorized(Columns):
-    """Columns whose convolutions are generated; see the module docstring."""
-
-    config: FactorizedConfig
-    config_class: ClassVar[type[ColumnsConfig]] = FactorizedConfig
+class SharedFilters(Columns):
+    """Columns whose convolutions make their filters from bases that all tasks share; subclasses say which bases."""
 
     def _make_shared(self, keep: Collection[str] | None) -> None:
         config = self.config
         if config.inputs is None:
-            raise InvalidInput("a factorized network needs the shape of its inputs")
+            raise InvalidInput("a network of shared filters needs the shape of its inputs")
         with torch.device("meta"):
             template = backbone(config.backbone, config.inputs)
         found = [(piece, name, conv) for piece, m in template.pieces.items() for name, conv in convolutions(m).items()]
@@ -85,31 +91,33 @@ class Factorized(Columns):
                 "take a convolutional one ('dfcnn', 'conv', 'timm' with a convolutional network)"
             )
         self.bases = nn.ModuleDict()
-        self._layers: dict[tuple[str, str], tuple[str, int]] = {}
-        sizes = layer_sizes(config, [conv for _, _, conv in found])
-        for number, ((piece, name, conv), (channels, basis, maps)) in enumerate(zip(found, sizes, strict=True)):
+        self._layers: dict[tuple[str, str], str] = {}
+        for number, (piece, name, _) in enumerate(found):
             several = sum(other == piece for other, _, _ in found) > 1
             key = f"{piece}-{sum(other == piece for other, _, _ in found[:number])}" if several else piece
-            self._layers[piece, name] = (key, basis)
-            where = f"{piece}.{name}".rstrip(".")
-            size = base_sizes(conv, config, number, where)
+            self._layers[piece, name] = key
+            make = self._base_of(number, [one for _, _, one in found], f"{piece}.{name}".rstrip("."))
             if keep is None or base_name(key) in keep:
                 with self._seeded("base", key):
-                    self.bases[key] = KnowledgeBase(maps, channels, size)
+                    self.bases[key] = make()
         self._components = None
 
+    @abstractmethod
+    def _base_of(self, number: int, convs: list[nn.Conv2d], where: str) -> Callable[[], nn.Module]:
+        """What makes the base of one convolution; raises where it cannot be."""
+
+    @abstractmethod
+    def _generated(self, number: int, conv: nn.Conv2d, base: nn.Module) -> nn.Module:
+        """A task's convolution on a base, its values drawn from the global generator."""
+
     def _make_column(self, inputs: InputSpec) -> Backbone:
-        config = self.config
-        made = backbone(config.backbone, inputs)
-        for (piece, name), (key, basis) in self._layers.items():
+        made = backbone(self.config.backbone, inputs)
+        for number, ((piece, name), key) in enumerate(self._layers.items()):
             if key not in self.bases:
                 continue  # an extracted path of another task: the piece is dropped by the caller
             conv = made.pieces[piece].get_submodule(name)
-            base = self.bases[key]
-            assert isinstance(conv, nn.Conv2d) and isinstance(base, KnowledgeBase)
-            new = GeneratedConv2d(
-                conv, base, variant=config.variant, basis=basis, stride=config.growth, side=config.side
-            )
+            assert isinstance(conv, nn.Conv2d)
+            new = self._generated(number, conv, self.bases[key])
             made.pieces[piece] = replaced(made.pieces[piece], name, new)
         return made
 
@@ -121,24 +129,43 @@ class Factorized(Columns):
 
     def _found_components(self) -> dict[str, Component]:
         bases = {}
-        for key in self.bases:
+        for key, base in self.bases.items():
             name = base_name(key)
-            extra = self.memory.auxiliary_of(name)
-            bases[name] = Component(name, "base", {"values": f"bases.{key}.values"}, extra, capacity=True)
+            tensors = {local: f"bases.{key}.{local}" for local in base.state_dict()}
+            bases[name] = Component(name, "base", tensors, self.memory.auxiliary_of(name), capacity=True)
         return {**bases, **super()._found_components()}
 
     def _names(self, piece: str, column: str) -> tuple[str, ...]:
-        bases = [base_name(key) for (of, _), (key, _) in self._layers.items() if of == piece]
+        bases = [base_name(key) for (of, _), key in self._layers.items() if of == piece]
         return (*bases, *super()._names(piece, column))
 
     def _plain(self, module: nn.Module) -> nn.Module:
-        generated = {name: part for name, part in module.named_modules() if isinstance(part, GeneratedConv2d)}
+        generated = {name: part for name, part in module.named_modules() if isinstance(part, SharedConv2d)}
         if not generated:
             return module
         plain = copy.deepcopy(module)
         for name, part in generated.items():
             plain = replaced(plain, name, part.plain())
         return plain
+
+
+class Factorized(SharedFilters):
+    """Convolutions generated from knowledge bases; see the module docstring."""
+
+    config: FactorizedConfig
+    config_class: ClassVar[type[ColumnsConfig]] = FactorizedConfig
+
+    def _base_of(self, number: int, convs: list[nn.Conv2d], where: str) -> Callable[[], nn.Module]:
+        self._sizes = layer_sizes(self.config, convs)
+        channels, _, maps = self._sizes[number]
+        size = base_sizes(convs[number], self.config, number, where)
+        return lambda: KnowledgeBase(maps, channels, size)
+
+    def _generated(self, number: int, conv: nn.Conv2d, base: nn.Module) -> nn.Module:
+        config = self.config
+        assert isinstance(base, KnowledgeBase)
+        basis = self._sizes[number][1]
+        return GeneratedConv2d(conv, base, variant=config.variant, basis=basis, stride=config.growth, side=config.side)
 
 
 def base_name(key: str) -> str:

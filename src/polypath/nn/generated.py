@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -29,47 +30,27 @@ class KnowledgeBase(nn.Module):
         glorot_(self.values, (maps, *size, channels))
 
 
-class GeneratedConv2d(nn.Module):
-    """A task's convolution: its own transforms of a base that is not its own.
+class SharedConv2d(nn.Module, ABC):
+    """A convolution whose filters are made from a shared base and the task's own parameters.
 
     In eval mode, without gradients, the filters are made once and kept until one of the tensors they come from is
-    changed or replaced.
+    changed or replaced. Subclasses write `generated`.
 
     Args:
         like: the ordinary convolution to stand in for (shape, stride, padding, dilation); its values are not used.
-        base: the layer's knowledge base, held without owning it.
-        variant: `contraction` (the paper's), `tc2` or `direct`.
-        basis: channels of the basis (c); not used by `direct`.
-        stride: of the transposed convolution.
-        side: of its transform (p).
+        base: what is shared, held without owning it.
     """
 
-    def __init__(
-        self, like: nn.Conv2d, base: KnowledgeBase, *, variant: Variant, basis: int, stride: int, side: int
-    ) -> None:
+    def __init__(self, like: nn.Conv2d, base: nn.Module) -> None:
         super().__init__()
-        maps, channels = base.values.shape[:2]
-        self.variant, self.growth, self.outputs = variant, stride, like.out_channels
         self.stride, self.padding, self.dilation = like.stride, like.padding, like.dilation
-        inputs, outputs = like.in_channels, like.out_channels
-        wide = inputs * outputs if variant == "direct" else basis
-        self.transform = nn.Parameter(torch.empty(channels, wide, side, side))
-        glorot_(self.transform, (side, side, wide, channels))
-        self.transform_bias = nn.Parameter(torch.empty(wide))
-        glorot_(self.transform_bias, (wide,))
-        if variant == "contraction":
-            self.mixing = nn.Parameter(torch.empty(outputs, inputs, basis))
-            glorot_(self.mixing, (basis, inputs, outputs))
-        elif variant == "tc2":
-            self.mixing_inputs = nn.Parameter(torch.empty(inputs, maps))
-            glorot_(self.mixing_inputs, (maps, inputs))
-            self.mixing_outputs = nn.Parameter(torch.empty(outputs, basis))
-            glorot_(self.mixing_outputs, (basis, outputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if like.bias is not None else None
-        if self.bias is not None:
-            glorot_(self.bias, (outputs,))
+        self.bias = nn.Parameter(torch.empty(like.out_channels)) if like.bias is not None else None
         self._base = (base,)  # in a tuple: not registered here, its owner is the network
         self._kept: tuple[tuple[object, ...], torch.Tensor] | None = None
+
+    @abstractmethod
+    def generated(self) -> torch.Tensor:
+        """Filters (outputs, inputs, height, width), made now."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The convolution with the task's filters."""
@@ -77,25 +58,16 @@ class GeneratedConv2d(nn.Module):
 
     def filters(self) -> torch.Tensor:
         """Filters (outputs, inputs, height, width), generated or kept."""
-        if self.training or torch.is_grad_enabled() or self.transform.is_meta:
+        if self.training or torch.is_grad_enabled() or next(self.parameters()).is_meta:
             self._kept = None
             return self.generated()
-        sources = [self._base[0].values, *(p for name, p in self.named_parameters() if name != "bias")]
+        sources = [*self._base[0].parameters(), *(p for name, p in self.named_parameters() if name != "bias")]
         if any(tensor.is_inference() for tensor in sources):  # they do not count their changes
             return self.generated()
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
         if self._kept is None or self._kept[0] != state:
             self._kept = (state, self.generated())
         return self._kept[1]
-
-    def generated(self) -> torch.Tensor:
-        """Filters (outputs, inputs, height, width), made now."""
-        basis = deconvolved(self._base[0].values, self.transform, self.transform_bias, self.growth)
-        if self.variant == "contraction":
-            return contracted(basis[0], self.mixing)
-        if self.variant == "tc2":
-            return contracted_twice(basis, self.mixing_inputs, self.mixing_outputs)
-        return direct(basis[0], self.outputs)
 
     def plain(self) -> nn.Conv2d:
         """An ordinary convolution with today's filters."""
@@ -115,6 +87,53 @@ class GeneratedConv2d(nn.Module):
         if self.bias is not None:
             conv.bias = nn.Parameter(self.bias.detach().clone())
         return conv
+
+
+class GeneratedConv2d(SharedConv2d):
+    """DF-CNN's convolution: the task's own transforms of a knowledge base.
+
+    Args:
+        like: the ordinary convolution to stand in for (shape, stride, padding, dilation); its values are not used.
+        base: the layer's knowledge base, held without owning it.
+        variant: `contraction` (the paper's), `tc2` or `direct`.
+        basis: channels of the basis (c); not used by `direct`.
+        stride: of the transposed convolution.
+        side: of its transform (p).
+    """
+
+    def __init__(
+        self, like: nn.Conv2d, base: KnowledgeBase, *, variant: Variant, basis: int, stride: int, side: int
+    ) -> None:
+        super().__init__(like, base)
+        maps, channels = base.values.shape[:2]
+        self.variant, self.growth, self.outputs = variant, stride, like.out_channels
+        inputs, outputs = like.in_channels, like.out_channels
+        wide = inputs * outputs if variant == "direct" else basis
+        self.transform = nn.Parameter(torch.empty(channels, wide, side, side))
+        glorot_(self.transform, (side, side, wide, channels))
+        self.transform_bias = nn.Parameter(torch.empty(wide))
+        glorot_(self.transform_bias, (wide,))
+        if variant == "contraction":
+            self.mixing = nn.Parameter(torch.empty(outputs, inputs, basis))
+            glorot_(self.mixing, (basis, inputs, outputs))
+        elif variant == "tc2":
+            self.mixing_inputs = nn.Parameter(torch.empty(inputs, maps))
+            glorot_(self.mixing_inputs, (maps, inputs))
+            self.mixing_outputs = nn.Parameter(torch.empty(outputs, basis))
+            glorot_(self.mixing_outputs, (basis, outputs))
+        if self.bias is not None:
+            glorot_(self.bias, (outputs,))
+
+    def generated(self) -> torch.Tensor:
+        """Filters (outputs, inputs, height, width), made now."""
+        base = self._base[0]
+        assert isinstance(base, KnowledgeBase)
+        basis = deconvolved(base.values, self.transform, self.transform_bias, self.growth)
+        if self.variant == "contraction":
+            return contracted(basis[0], self.mixing)
+        if self.variant == "tc2":
+            return contracted_twice(basis, self.mixing_inputs, self.mixing_outputs)
+        return direct(basis[0], self.outputs)
 
 
 def glorot_(tensor: torch.Tensor, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,8 @@
 
 Full: 3, 5, 7, 10 or 30 % of the training images, two 5x5 convolutions, RMSProp 1e-3 / (1 + e / 250), batch 10, 500
 epochs of one task each. The paper's errors at 3 % and 10 %, pairs: single 0.99 and 0.39, hard sharing 0.95 and 0.40,
-tensor factorisation 0.95 and 0.40, direct 0.82 and 0.34, DF-CNN 0.78 and 0.35 %; one against rest: DF-CNN 3.25 and 1.55.
+tensor factorisation 0.95 and 0.40, direct 0.82 and 0.34, DF-CNN 0.78 and 0.35 %; one against rest: DF-CNN 3.25 and
+1.55 %.
 Named alone, only the variants of 3 % run; `--variant homogeneous_10_dfcnn` and so on give the others.
 Run: polypath run dfcnn/mnist_mtl --out runs/mnist_mtl
 """

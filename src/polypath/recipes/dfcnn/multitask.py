@@ -12,8 +12,10 @@ KINDS = {"homogeneous": "one_vs_rest", "heterogeneous": "pairs"}
 
 
 def tasks_of(kind: str, dataset: str, percent: int, size: Size) -> dict[str, Any]:
-    """A share of the training images as tasks: `homogeneous` one class against the rest (as many of the rest as of the
-    class), `heterogeneous` pairs of classes that share no image. Validation is a sixth of the share (5 : 1).
+    """A share of the training images as tasks.
+
+    `homogeneous`: one class against the rest (as many of the rest as of the class); `heterogeneous`: pairs of classes
+    that share no image. Validation is a sixth of the share (5 : 1).
     """
     suite: dict[str, Any] = {
         "kind": KINDS[kind],
@@ -81,7 +83,8 @@ def multitask(
         by_default: the one whose variants run when none is named.
         rate: learning rate, time decay, mini-batch, epochs of all tasks together.
         shapes: kind -> sizes of DF-CNN's bases.
-        title, paper: of the experiment.
+        title: of the experiment.
+        paper: where it is described.
         size: full, quick or smoke.
     """
     first, decay, batch, epochs = rate
