@@ -7,6 +7,7 @@ import pytest
 from polypath.core.errors import InvalidInput
 from polypath.metrics.course import (
     Point,
+    completed,
     epochs_to_converge,
     kept_ratios,
     own_phase,
@@ -31,6 +32,14 @@ VALIDATION = [Point(1, 9, 0.3), Point(1, 19, 0.5), Point(1, 29, 0.4), Point(1, 3
 def test_the_own_phase_is_the_stage_that_measured_first() -> None:
     assert own_phase(TEST) == TEST[:4]
     assert own_phase([]) == []
+
+
+def test_a_task_that_did_not_change_keeps_its_score_in_later_stages() -> None:
+    """An exact method measures a task in its own stage only; the matrix repeats the value."""
+    found = completed(OWN, [None, 0.36, 0.36, 0.36])
+    assert found == [*OWN, Point(2, 0, 0.36), Point(3, 0, 0.36)]
+    assert completed(TEST, [None, 0.36, 0.30, 0.38]) == TEST
+    assert completed([], [0.5]) == []
 
 
 def test_by_test_the_peak_is_the_best_test_value_of_the_own_phase() -> None:

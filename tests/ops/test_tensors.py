@@ -1,4 +1,4 @@
-"""Decompositions of stacked filters: full ranks lose nothing, lower ones lose what a singular value decomposition says."""
+"""Decompositions of stacked filters: full ranks lose nothing, lower ones what singular value decompositions say."""
 
 from __future__ import annotations
 

@@ -34,6 +34,20 @@ def own_phase(course: Course) -> list[Point]:
     return [point for point in course if point.stage == course[0].stage] if course else []
 
 
+def completed(course: Course, column: Sequence[float | None]) -> list[Point]:
+    """The course with a point for every later stage in which the task was not measured because it did not change.
+
+    Args:
+        course: measured scores.
+        column: the task's column of the accuracy matrix, one entry a stage.
+    """
+    seen = {point.stage for point in course}
+    own = course[0].stage if course else len(column)
+    later = [(stage, value) for stage, value in enumerate(column) if stage > own and stage not in seen]
+    added = [Point(stage, 0, value) for stage, value in later if value is not None]
+    return sorted([*course, *added], key=lambda point: (point.stage, point.epoch))
+
+
 def peak(
     test: Course, validation: Course | None = None, *, by: By = "validation", lower_is_better: bool = False
 ) -> Point:
