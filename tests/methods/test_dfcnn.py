@@ -186,3 +186,10 @@ def test_the_record_tells_peaks_by_validation_and_by_test() -> None:
     test = learned(epochs=2, evaluate_every=1, peaks="test").result.lifelong.by_peak
     assert set(test) == {"test"}
     assert learned().result.lifelong.by_peak == {}
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = DFCNN().config
+    assert config.backbone == {**config.backbone, "kind": "dfcnn", "layout": "cifar"}  # type: ignore[dict-item]
+    assert (config.epochs, config.batch, config.learning_rate, config.time_decay) == (2000, 10, 1e-4, 1 / 4000)
+    assert (config.optimizer, config.over_batch, config.peaks) == ("rmsprop_tf1", "sum", "validation")

@@ -18,14 +18,8 @@ from polypath.metrics.course import (
 )
 
 # A task learned in stage 1, measured every ten epochs, then at the end of stages 2 and 3.
-TEST = [
-    Point(1, 9, 0.20),
-    Point(1, 19, 0.39),
-    Point(1, 29, 0.40),
-    Point(1, 39, 0.36),
-    Point(2, 39, 0.30),
-    Point(3, 39, 0.38),
-]
+OWN = [Point(1, 9, 0.20), Point(1, 19, 0.39), Point(1, 29, 0.40), Point(1, 39, 0.36)]
+TEST = [*OWN, Point(2, 39, 0.30), Point(3, 39, 0.38)]
 VALIDATION = [Point(1, 9, 0.3), Point(1, 19, 0.5), Point(1, 29, 0.4), Point(1, 39, 0.5)]
 
 

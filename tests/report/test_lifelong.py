@@ -51,7 +51,7 @@ def test_the_table_has_peaks_by_validation_and_by_test(two: list[Result]) -> Non
     assert grid is not None
     row = dict(zip(grid.header, grid.rows[0], strict=True))
     assert row["variant"] == "dfcnn" and row["seeds"] == "1"
-    assert row["peak (peak by validation)"] == "0.550" and row["epochs to 98 % (peak by test)"] == "15.000"
+    assert row["peak (peak by validation)"] == "0.550" and row["epochs to 98 % (peak by test)"] == "15.00"
     assert row["kept at the end / peak (peak by test)"] == "0.760"
     assert row["backward transfer"] == "-0.020"
 

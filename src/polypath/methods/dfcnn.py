@@ -39,7 +39,7 @@ class DFCNNConfig(TrainingConfig):
     """
 
     mode: Literal["lifelong", "multitask"] = "lifelong"
-    backbone: str | dict[str, Any] = "dfcnn"
+    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
     variant: Variant = "contraction"
     knowledge: tuple[Size, ...] | None = None
     basis: tuple[int, ...] | None = None

@@ -40,7 +40,7 @@ class EWCConfig(TrainingConfig):
         keep: share of the new value in the running F.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     penalty: Literal["classic", "online", "rwalk"] = "classic"
     strength: float = Field(10.0, ge=0)
     fisher_examples: int = Field(1000, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -28,7 +28,7 @@ class HardSharingConfig(TrainingConfig):
             drawn with replacement, with an optimizer of its own (DF-CNN's multi-task setting; `epochs` counts all).
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     mode: Literal["joint", "sequential", "drawn"] = "joint"
 
     @field_validator("backbone")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -30,7 +30,7 @@ class ProgNNConfig(TrainingConfig):
         backbone: of every column: convolutions first, then dense pieces (`dfcnn`, `conv`).
     """
 
-    backbone: str | dict[str, Any] = "dfcnn"
+    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
 
     @field_validator("backbone")
     @classmethod

@@ -36,7 +36,7 @@ class TensorFactorisationConfig(TrainingConfig):
         epochs: passes over one task each, drawn with replacement, of all tasks together.
     """
 
-    backbone: str | dict[str, Any] = "dfcnn"
+    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
     form: Form = "tucker"
     rank: float = Field(1.0, gt=0, le=1)
     start: Literal["scratch", "single"] = "scratch"
