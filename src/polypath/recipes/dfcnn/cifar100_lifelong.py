@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from polypath.recipes import Size
-from polypath.recipes.dfcnn.settings import SEEDS, lifelong_variants, training
+from polypath.recipes.dfcnn.settings import SEEDS, lifelong_variants, tiny, training
 from polypath.recipes.experiment import Experiment
 
 # Classes of every task as the authors dealt them out: each task takes one class of each of ten superclasses, tasks 1
@@ -56,13 +56,16 @@ def experiment(size: Size = "full") -> Experiment:
         epochs, every = 2, 1
     base = training(1e-4, 1 / 4000, 10, epochs, every)
     large = {"channels": [48, 48, 96, 96], "hidden": [128]}
+    variants = lifelong_variants(base, "cifar", large, REDUCED)
+    if size == "smoke":
+        tiny(variants, "cifar", {"channels": [4, 4, 8, 8], "hidden": [8]})
     return Experiment(
         recipe="dfcnn/cifar100_lifelong",
         size=size,
         title="DF-CNN on CIFAR-100: ten tasks one after the other",
         paper="DF-CNN, section 4, figures 3, 4 and 6",
         suite=suite,
-        variants=lifelong_variants(base, "cifar", large, REDUCED),
+        variants=variants,
         main="dfcnn",
         seeds=SEEDS if size == "full" else SEEDS[:1],
         checkpoint_every=50 if size == "full" else 1,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from polypath.nn.small_cnn import LAYOUTS
 from polypath.recipes import Size
-from polypath.recipes.dfcnn.settings import SEEDS, training
+from polypath.recipes.dfcnn.settings import SEEDS, tiny, training
 from polypath.recipes.experiment import Experiment, Variant
 
 KINDS = {"homogeneous": "one_vs_rest", "heterogeneous": "pairs"}
@@ -98,6 +99,9 @@ def multitask(
             suite = tasks_of(kind, dataset, percent, size)
             for label, (method, config) in methods_of(layout, tasks, shapes.get(kind, {}), base).items():
                 variants[f"{kind}_{percent}_{label}"] = Variant(method=method, config=config, suite=suite)
+    if size == "smoke":
+        widths = [4] * len(LAYOUTS[layout][0])
+        tiny(variants, layout, {"channels": widths, "hidden": [8]})
     chosen = [key for key in variants if f"_{by_default}_" in key]
     return Experiment(
         recipe=name,

@@ -16,7 +16,7 @@ from typing import Any
 
 from polypath.core.errors import InvalidInput
 from polypath.recipes import Size
-from polypath.recipes.dfcnn.settings import SEEDS, lifelong_variants, training
+from polypath.recipes.dfcnn.settings import SEEDS, lifelong_variants, tiny, training
 from polypath.recipes.experiment import Experiment
 
 DOMAINS = {"product": "Product", "real": "Real World"}
@@ -70,9 +70,7 @@ def experiment(size: Size = "full") -> Experiment:
         large = {"channels": [32, 64, 64, 64], "hidden": [64, 32]}
     variants = lifelong_variants(base, "office_home", large, None)
     if size == "smoke":
-        small = {"channels": [2, 4, 4, 4], "hidden": [8, 4]}
-        for variant in variants.values():
-            variant.config["backbone"] = {"kind": "dfcnn", "layout": "office_home", **small}
+        tiny(variants, "office_home", {"channels": [2, 4, 4, 4], "hidden": [8, 4]})
     return Experiment(
         recipe="dfcnn/officehome_lifelong",
         size=size,

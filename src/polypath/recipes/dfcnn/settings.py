@@ -58,3 +58,9 @@ def lifelong_variants(
         variants["dfcnn_reduced"] = Variant(method="dfcnn", config={**base, **shape, "basis": reduced["basis"]})
         variants["dfcnn_tc2"] = Variant(method="dfcnn", config={**base, "backbone": small, "variant": "tc2"})
     return variants
+
+
+def tiny(variants: dict[str, Variant], layout: str, widths: dict[str, Any]) -> None:
+    """Give every variant the same few channels: for runs that only show that everything runs."""
+    for variant in variants.values():
+        variant.config["backbone"] = {"kind": "dfcnn", "layout": layout, **widths}
