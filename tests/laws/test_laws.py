@@ -49,6 +49,7 @@ FULL = {
     "ewc, RWalk, BatchNorm",
     "prognn",
     "tensor train, from single",
+    "den, convolutions",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -94,6 +95,12 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "tensor train, from single": (
         "tensor_factorisation",
         {**PLAIN, "backbone": GENERATED, "form": "tt", "rank": 0.5, "start": "single", "start_epochs": 1},
+        SMALL,
+    ),
+    "den": ("den", {**PLAIN, "units": 2, "learning_rate": 0.05}, SMALL),
+    "den, convolutions": (
+        "den",
+        {**PLAIN, "backbone": GENERATED, "units": 2, "learning_rate": 0.05, "optimizer": "rmsprop_tf1"},
         SMALL,
     ),
     "prognn": ("prognn", {**PLAIN, "backbone": CONV}, SMALL),

@@ -9,6 +9,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "den": "polypath.methods.den:DEN",
     "dfcnn": "polypath.methods.dfcnn:DFCNN",
     "ewc": "polypath.methods.ewc:EWC",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",

@@ -16,7 +16,10 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
+from polypath.nn.expanding import Expanding
 from polypath.ops.rmsprop import RMSProp, decayed
+
+COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
 
 
 class TrainingConfig(Config):
@@ -137,7 +140,7 @@ def train(
         state: what else the loop changes, for checkpoints.
     """
     check_tracking(config, data)
-    before = network.epochs if isinstance(network, Columns) else 0
+    before = network.epochs if isinstance(network, COUNTING) else 0
     stopping = EarlyStopping(config.patience, config.min_delta)
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
@@ -160,7 +163,7 @@ def train(
                 for name, values in kept["best"].items():
                     _copy_into(values, network.tensors([name])[name])
         track(network, data, run, config, epoch, count)
-    if isinstance(network, Columns):
+    if isinstance(network, COUNTING):
         network.epochs = before + count
     if config.patience:
         for name, values in kept["best"].items():

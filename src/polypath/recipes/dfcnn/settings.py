@@ -9,6 +9,9 @@ from polypath.recipes.experiment import Variant
 # Half widths of the 95 % confidence intervals of the paper come from five trials.
 SEEDS = (0, 1, 2, 3, 4)
 
+# The paper's settings of DEN; the distance for splitting is that of DEN's own code.
+DEN = {"l1": 1e-6, "group_lasso": 0.8, "pull": 0.5, "loss_above": 0.01, "units": 16}
+
 
 def training(rate: float, time_decay: float, batch: int, epochs: int, evaluate_every: int) -> dict[str, Any]:
     """Settings that every compared method of an experiment shares: RMSProp as in the authors' code.
@@ -51,6 +54,7 @@ def lifelong_variants(
         "hard_sharing": Variant(method="hard_sharing", config={**base, "backbone": small, "mode": "sequential"}),
         "prognn": Variant(method="prognn", config={**base, "backbone": small}),
         "ewc": Variant(method="ewc", config={**base, "backbone": small, "penalty": "online"}),
+        "den": Variant(method="den", config={**base, "backbone": small, **DEN}),
         "single_large": Variant(method="single", config={**base, "backbone": {**small, **large}}),
     }
     if reduced is not None:
