@@ -15,13 +15,13 @@ from torch import nn
 
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.errors import CorruptError
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
-from polypath.metrics import measure
-from polypath.metrics.evaluation import outputs_of
-from polypath.prediction import Prediction, answer
+from polypath.nn.capacity import Capacity, capacity_of
+from polypath.nn.own import Source, offer
+from polypath.prediction import Prediction, answer, evaluated, suite_again
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
@@ -108,29 +108,7 @@ class System:
             InvalidInput: no data given, and the system was learned from tensors made by hand; or the data has a test
                 split of none of its tasks.
         """
-        suite = data or self.data or self._suite_again()
-        scores = {}
-        for name in self.tasks:
-            if name in suite.names and suite[name].test is not None:
-                item = suite[name]
-                opened = item.test.unseal()  # type: ignore[union-attr]
-                scores[name] = measure(item.task, outputs_of(self._module(name), item.task, opened), opened.targets)
-        if self.tasks and not scores:
-            raise InvalidInput(
-                f"evaluate: the suite {suite.name!r} has a test split of none of the tasks {list(self.tasks)}; "
-                f"it holds {list(suite.names)}"
-            )
-        return scores
-
-    def _suite_again(self) -> Suite:
-        if not self.suite_config:
-            raise InvalidInput(
-                "evaluate: this system was learned from data made by hand, so its test split is not known here; "
-                "pass the suite: system.evaluate(suite)"
-            )
-        from polypath.data import build
-
-        return build(self.suite_config)
+        return evaluated(data or self.data or suite_again(self.suite_config), self.tasks, self._module)
 
     def extract(self, task: str, *, fused: bool = True) -> nn.Module:
         """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
@@ -147,6 +125,14 @@ class System:
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
         return accounting.cost(self._plan_only(), task)
+
+    def capacity(self, share: float | None = None) -> Capacity:
+        """How full every shared layer is, and how many more tasks that own `share` of each layer fit.
+
+        Raises:
+            InvalidInput: the tasks of this system do not own parts of layers; a share out of range.
+        """
+        return capacity_of(self.network, share)
 
     def sharing(self) -> Sharing:
         """Who uses which component, and how many components are used by k tasks."""
@@ -367,16 +353,23 @@ class System:
         return type(self.network).restore(self.network.plan())
 
 
-def load(folder: str | FilePath) -> System:
+def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:
     """The system saved in a folder; needs neither data nor the code that learned it.
 
     Reads the manifest only; a task's components are memory-mapped when it is first asked for.
 
+    Args:
+        folder: where it was saved.
+        modules: name -> module (or a function that makes one), for a system made with `subnetworks` from a module of
+            your own. Only the module's structure is taken from it; code that a file names is never run.
+
     Raises:
-        StoreError: the folder holds no system.
+        StoreError: the folder holds no system, or needs a module of your own that was not given (named).
         CorruptError: the manifest is damaged; says where.
         NewerFormat: it was written by a newer polypath.
     """
+    for name, module in (modules or {}).items():
+        offer(name, module)
     store = Store.existing(folder)
     manifest = store.open()
     network = restored(store, manifest)

@@ -13,6 +13,8 @@ METHODS: dict[str, str] = {
     "dfcnn": "polypath.methods.dfcnn:DFCNN",
     "ewc": "polypath.methods.ewc:EWC",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
+    "nestednet": "polypath.methods.nestednet:NestedNet",
+    "packnet": "polypath.methods.packnet:PackNet",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
     "prognn": "polypath.methods.prognn:ProgNN",

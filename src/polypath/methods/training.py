@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,8 @@ from polypath.nn.expanding import Expanding
 from polypath.ops.rmsprop import RMSProp, decayed
 
 COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
+
+Delta = Annotated[float, Field(ge=0)]
 
 
 class TrainingConfig(Config):
@@ -41,7 +43,8 @@ class TrainingConfig(Config):
         drop_last: leave an incomplete last mini-batch out.
         patience: epochs without a lower validation loss before a task (or all, where they train together) stops;
             0 trains all epochs and keeps the last state, otherwise the best state by validation loss is kept.
-        min_delta: how much lower a validation loss must be to count.
+        min_delta: how much lower a validation loss must be to count, for all tasks or task by task (`default`, else 0,
+            for those not named): losses of tasks differ in size. Tasks that stop together take the smallest of theirs.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
         peaks: what lets a record tell each task's peak: `test` measures the test split only, so that a peak is the
             best test value (the usual way, and flattering); `validation` measures validation as well, so that a peak
@@ -61,7 +64,7 @@ class TrainingConfig(Config):
     over_batch: Literal["mean", "sum"] = "mean"
     drop_last: bool = False
     patience: int = Field(0, ge=0)
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: Delta | dict[str, Delta] = 0.0
     evaluate_every: int = Field(0, ge=0)
     peaks: Literal["validation", "test"] = "test"
 
@@ -73,6 +76,12 @@ class TrainingConfig(Config):
         if found is None:
             raise InvalidInput(f"batch: no size for task {task!r} and no 'default'; received {self.batch}")
         return found
+
+    def min_delta_of(self, tasks: Iterable[str]) -> float:
+        """How much lower the loss of these tasks must be to count."""
+        if not isinstance(self.min_delta, dict):
+            return self.min_delta
+        return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
 
     def rate(self, epoch: int, before: int = 0) -> float:
         """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""
@@ -141,12 +150,12 @@ def train(
     """
     check_tracking(config, data)
     before = network.epochs if isinstance(network, COUNTING) else 0
-    stopping = EarlyStopping(config.patience, config.min_delta)
+    stopping = EarlyStopping(config.patience, config.min_delta_of(item.name for item in data))
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
     held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
-    for epoch in run.epochs(count, steps=_steps(by_name, groups, config), **held):
+    for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
         for optimizer in optimizers.values():
@@ -295,7 +304,8 @@ def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], con
     return islice(stream, full) if config.drop_last and full else stream
 
 
-def _steps(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+    """Optimizer steps of an epoch in which every group takes its steps in turn."""
     return sum(
         max(-(-max(len(data[n].train) for n in group) // config.batch_of(name)) for name in group) for group in groups
     )

@@ -23,6 +23,8 @@ BACKBONES: dict[str, str] = {
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
     "dfcnn": "polypath.nn.small_cnn:SmallCnn",
+    "own": "polypath.nn.own:Own",
+    "transformer": "polypath.nn.transformer:Transformer",
 }
 
 

@@ -87,8 +87,8 @@ class Columns(Network):
             for entry in plan["tasks"]:
                 network._admit(Task.of(entry["task"]), entry["id"], keep)
             if keep is None:
-                network.memory.restore(plan["memory"])
-        network._added, network.epochs = plan["added"], plan["epochs"]
+                network.memory.restore(plan.get("memory", {}))
+        network._added, network.epochs = plan["added"], plan.get("epochs", 0)
         return network
 
     # ---- tasks ------------------------------------------------------------------------------------------------
