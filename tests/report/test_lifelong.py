@@ -74,3 +74,10 @@ def test_the_section_is_left_out_where_nothing_was_measured_over_time(two: list[
     found = lifelong.section(two, ["accuracy"])
     assert found is not None and found["by"] == "validation" and found["alone"] == ["single"]
     assert set(found["timelines"]) == {"dfcnn", "single"} and "dfcnn 15.0" in found["convergence"]
+
+
+def test_reproduction_tables_can_ask_for_lifelong_figures(two: list[Result]) -> None:
+    from polypath.report.summary import lifelong_by_seed
+
+    assert lifelong_by_seed(two, "dfcnn", "peak_accuracy", "test") == {two[0].seed: pytest.approx(0.55)}
+    assert lifelong_by_seed(two, "other", "peak_accuracy", "test") == {}
