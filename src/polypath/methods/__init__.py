@@ -10,12 +10,17 @@ from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
     "cpg": "polypath.methods.cpg:CPG",
+    "den": "polypath.methods.den:DEN",
+    "dfcnn": "polypath.methods.dfcnn:DFCNN",
+    "ewc": "polypath.methods.ewc:EWC",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "nestednet": "polypath.methods.nestednet:NestedNet",
     "packnet": "polypath.methods.packnet:PackNet",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
+    "prognn": "polypath.methods.prognn:ProgNN",
     "single": "polypath.methods.single:Single",
+    "tensor_factorisation": "polypath.methods.tensor_factorisation:TensorFactorisation",
 }
 
 

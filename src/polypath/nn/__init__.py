@@ -9,8 +9,12 @@ from polypath.core.network import Network
 
 NETWORKS: dict[str, str] = {
     "columns": "polypath.nn.columns:Columns",
+    "expanding": "polypath.nn.expanding:Expanding",
+    "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
+    "tensors": "polypath.nn.tensors:TensorNetwork",
+    "progressive": "polypath.nn.progressive:Progressive",
 }
 
 

@@ -11,6 +11,10 @@ from polypath.core.errors import UnknownName
 Size = Literal["full", "quick", "smoke"]
 
 RECIPES: dict[str, str] = {
+    "dfcnn/cifar10_mtl": "polypath.recipes.dfcnn.cifar10_mtl:experiment",
+    "dfcnn/mnist_mtl": "polypath.recipes.dfcnn.mnist_mtl:experiment",
+    "dfcnn/officehome_lifelong": "polypath.recipes.dfcnn.officehome_lifelong:experiment",
+    "dfcnn/cifar100_lifelong": "polypath.recipes.dfcnn.cifar100_lifelong:experiment",
     "part/digits": "polypath.recipes.part.digits:experiment",
     "part/cifar100": "polypath.recipes.part.cifar100:experiment",
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",
