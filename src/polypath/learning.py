@@ -272,7 +272,7 @@ def _stages(
             facts = {**system.entries[name].facts, **suite[name].facts}
             system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
         # Equal digests are equal answers: only tasks that something was moved on are measured again.
-        touched = accounting.affected_by(system.network.paths(), changed)
+        touched = accounting.affected_by(system.network.reaches(), changed)
         engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched])
         engine.journal.flush()
         _remember_scores(system, engine, number)
@@ -307,7 +307,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
                 "the previous system is kept"
             )
-    used = {name for task in stage.tasks for name in network.path(task).components}
+    used = {name for task in stage.tasks for name in network.reach(task).components}
     system.adopt(network, stage.tasks, [name for name in changed if name in used])
     return set(changed)
 
@@ -316,7 +316,7 @@ def _moved(
     old: Network, new: Network, tasks: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
 ) -> list[str]:
     """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
-    held = {name for task in tasks for name in old.path(task).components}
+    held = {name for task in tasks for name in old.reach(task).components}
     moved = sorted(name for name in held if after.get(name) != before[name])
     kept = new.tasks
     return moved + [

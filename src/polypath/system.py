@@ -150,16 +150,16 @@ class System:
 
     def sharing(self) -> Sharing:
         """Who uses which component, and how many components are used by k tasks."""
-        return accounting.sharing(self.network.components(), self.network.paths())
+        return accounting.sharing(self.network.components(), self.network.reaches())
 
     def affected_by(self, components: Iterable[str]) -> tuple[str, ...]:
         """Tasks whose outputs a change of the named components can touch."""
-        return accounting.affected_by(self.network.paths(), set(components))
+        return accounting.affected_by(self.network.reaches(), set(components))
 
     def access(self, task: str) -> frozenset[str]:
         """Groups a user needs to be in: the task's own, and those of private tasks whose data shaped its path."""
         own = self.network.task_named(task).private_to
-        names = self.network.path(task).components
+        names = self.network.reach(task).components
         shaped = {group for name in names for group in self.sources.get(name, {}).values()}
         return frozenset(group for group in shaped | {own} if group is not None)
 
@@ -192,7 +192,7 @@ class System:
             cascade: also remove tasks that build on it; without it that is refused.
         """
         going = accounting.tasks_to_remove(self.network, task, cascade)
-        self._load({name for other in going for name in self.network.path(other).components})
+        self._load({name for other in going for name in self.network.reach(other).components})
         freed: list[str] = []
         reset: list[str] = []
         for name in going:
@@ -240,7 +240,7 @@ class System:
         self.network = network
         self._fused.clear()
         self._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.paths()
+        changed, parts, paths = set(changed), network.components(), network.reaches()
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
             parent = parts[name].parent

@@ -18,6 +18,8 @@ CONV = {"kind": "conv", "blocks": [[4, 4], [4]], "dense": [6], "norm": "batch"}
 SUBNET = {"share": 0.3, "batch": 8, "epochs": 2, "patience": 1, "min_delta": 0.0, "samples": 8}
 NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
 CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
+THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 32}
+MULTI = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "distill": False, "decay_at": []}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -41,6 +43,8 @@ FULL = {
     "rsn2, magnitude after a dense epoch",
     "hard sharing",
     "hard sharing, sequential, BatchNorm",
+    "multipath, cuts inside blocks",
+    "multipath, every exit, teachers",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -64,6 +68,21 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         SMALL,
     ),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),
+    "multipath, cuts inside blocks": (
+        "multipath",
+        {**MULTI, "backbone": THIN, "cuts": ["layer1_0_conv1", "layer1_1"]},
+        SMALL,
+    ),
+    "multipath, every exit, teachers": (
+        "multipath",
+        {**MULTI, "backbone": CONV, "exits": "all", "distill": True, "cuts": ["conv1", "conv3", "fc1"]},
+        SMALL,
+    ),
+    "multipath, by difficulty": (
+        "multipath",
+        {**MULTI, "backbone": CONV, "assign": "difficulty", "probe_epochs": 1},
+        SMALL,
+    ),
 }
 
 

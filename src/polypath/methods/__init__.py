@@ -10,6 +10,7 @@ from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
+    "multipath": "polypath.methods.multipath:MultiPath",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
     "single": "polypath.methods.single:Single",

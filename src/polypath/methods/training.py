@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,10 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.methods.together import batches as side_by_side
 from polypath.metrics.stopping import EarlyStopping
+
+Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
 
 
 class TrainingConfig(Config):
@@ -91,6 +94,9 @@ def train(
     weights: Mapping[str, float] | None = None,
     penalty: Callable[[str], torch.Tensor | None] | None = None,
     after_step: Callable[[], None] | None = None,
+    objective: Objective | None = None,
+    shared: bool = False,
+    label: str = "loss",
     **state: Any,
 ) -> None:
     """Minimise task losses until the epochs are over or the validation loss no longer falls.
@@ -108,6 +114,9 @@ def train(
         weights: task -> factor of its loss.
         penalty: added to a group's loss, from its first task's name.
         after_step: called after every optimizer step.
+        objective: task -> loss of a batch of every task of a group; None: each task's own loss on its outputs.
+        shared: the tasks of a group have the same inputs, which are read once (see `polypath.methods.together`).
+        label: under which the losses are logged.
         state: what else the loop changes, for checkpoints.
     """
     stopping = EarlyStopping(config.patience, config.min_delta)
@@ -123,9 +132,19 @@ def train(
                 group["lr"] = config.rate(epoch)
         network.train()
         losses = _one_epoch(
-            network, by_name, groups, run, config, optimizers, (key, epoch), weights or {}, penalty, after_step
+            by_name,
+            groups,
+            run,
+            config,
+            optimizers,
+            (key, epoch),
+            objective or plain_objective(network, by_name, run),
+            shared,
+            weights or {},
+            penalty,
+            after_step,
         )
-        run.log(epoch=epoch, learning_rate=config.rate(epoch), loss=losses)
+        run.log(epoch=epoch, learning_rate=config.rate(epoch), **{label: losses})
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
@@ -139,14 +158,29 @@ def train(
             _copy_into(network.tensors([name])[name], values)
 
 
+def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
+    """Every task's own loss on its outputs."""
+
+    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, batch in batches.items():
+            with run.autocast():
+                outputs = network(batch.inputs, name)
+            found[name] = data[name].task.loss_of(outputs, batch.targets)
+        return found
+
+    return losses
+
+
 def _one_epoch(
-    network: Network,
     data: Mapping[str, TaskData],
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
     optimizers: Mapping[str, torch.optim.Optimizer],
     key: tuple[object, ...],
+    objective: Objective,
+    shared: bool,
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
     after_step: Callable[[], None] | None,
@@ -154,7 +188,8 @@ def _one_epoch(
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
     seen = dict.fromkeys(data, 0)
-    streams = [_together(group, data, run, config, key) for group in groups]
+    sizes = {name: config.batch_of(name) for name in data}
+    streams = [side_by_side([data[name] for name in group], run, sizes, shared, key) for group in groups]
     waiting = list(zip(groups, streams, strict=True))
     while waiting:
         left = []
@@ -164,33 +199,16 @@ def _one_epoch(
                 continue
             left.append((group, stream))
             loss = torch.zeros((), device=run.device)
-            for name, batch in batches.items():
-                with run.autocast():
-                    outputs = network(batch.inputs, name)
-                task_loss = data[name].task.loss_of(outputs, batch.targets)
+            for name, task_loss in objective(batches).items():
                 loss = loss + weights.get(name, 1.0) * task_loss
-                sums[name] += task_loss.detach() * len(batch)
-                seen[name] += len(batch)
+                sums[name] += task_loss.detach() * len(batches[name])
+                seen[name] += len(batches[name])
             extra = penalty(group[0]) if penalty is not None else None
             run.step(loss if extra is None else loss + extra, optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
-
-
-def _together(
-    group: Sequence[str], data: Mapping[str, TaskData], run: Run, config: TrainingConfig, key: tuple[object, ...]
-) -> Iterator[dict[str, Batch]]:
-    """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
-    largest = max(len(data[name].train) for name in group)
-    equal = largest if len(group) > 1 else None
-    streams = {name: run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal) for name in group}
-    while True:
-        batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
-        if not batches:
-            return
-        yield batches
 
 
 def _steps(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:

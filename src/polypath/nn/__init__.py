@@ -11,6 +11,7 @@ NETWORKS: dict[str, str] = {
     "columns": "polypath.nn.columns:Columns",
     "grid": "polypath.nn.grid:Grid",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
+    "multipath": "polypath.nn.multipath:MultiPathNet",
 }
 
 

@@ -22,6 +22,9 @@ BACKBONES: dict[str, str] = {
     "mlp": "polypath.nn.backbones:Mlp",
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
+    "timm_stages": "polypath.nn.stages:TimmStages",
+    "resnet18": "polypath.nn.resnet:ResNet18",
+    "mobilenetv2": "polypath.nn.mobilenet:MobileNetV2",
 }
 
 

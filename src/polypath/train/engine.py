@@ -266,7 +266,7 @@ class Engine:
         Raises:
             InvalidInput: a loss is not finite; nothing learned after that is worth its time.
         """
-        losses = values.get("loss")
+        losses = values.get("loss") or values.get("teacher_loss")
         if isinstance(losses, dict):
             diverged = [task for task, loss in losses.items() if not math.isfinite(loss)]
             if diverged:
