@@ -18,7 +18,7 @@ CONV = {"kind": "conv", "blocks": [[4, 4], [4]], "dense": [6], "norm": "batch"}
 SUBNET = {"share": 0.3, "batch": 8, "epochs": 2, "patience": 1, "min_delta": 0.0, "samples": 8}
 NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
 CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
-THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 32}
+THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 8}
 MULTI = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "distill": False, "decay_at": []}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 

@@ -11,6 +11,8 @@ from polypath.core.errors import UnknownName
 Size = Literal["full", "quick", "smoke"]
 
 RECIPES: dict[str, str] = {
+    "multipath/comparison": "polypath.recipes.multipath.hierarchy:comparison",
+    "multipath/hierarchy": "polypath.recipes.multipath.hierarchy:experiment",
     "part/digits": "polypath.recipes.part.digits:experiment",
     "part/cifar100": "polypath.recipes.part.cifar100:experiment",
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",

@@ -1,0 +1,27 @@
+"""Experiments of the Multi-Path paper (Resource-efficient multi-task learning, section IV)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SEEDS = (0, 1, 2)  # the paper names none
+
+# Unstated in the paper; the usual augmentation of CIFAR.
+AUGMENT: list[dict[str, Any]] = [{"kind": "pad_crop", "padding": 4}, {"kind": "flip"}]
+
+# SGD with Nesterov momentum 0.9, learning rate 0.1 are the paper's and the method's defaults; so are, by our
+# assumption, 200 epochs, weight decay 5e-4 and a tenth of the rate after half and three quarters of the epochs.
+RESNET: dict[str, Any] = {"backbone": {"kind": "resnet18", "stem": "paper"}}
+MOBILENET: dict[str, Any] = {"backbone": {"kind": "mobilenetv2", "width": 0.5, "last": "fixed"}}
+HIERARCHY_CUTS = ["layer4_0_conv1", "layer4_0", "layer4_1"]  # 36, 58 and 100 % of the parameters: table 3's 0.4/0.6/1
+MOBILENET_CUTS = ["block15", "block17", "last"]  # table 3's 0.3/0.6/1
+
+
+def thinner(config: dict[str, Any], width: float) -> dict[str, Any]:
+    """The same settings with a narrower backbone."""
+    return {**config, "backbone": {**config["backbone"], "width": width}}
+
+
+def plan(epochs: int) -> dict[str, Any]:
+    """Epochs and the paper's decay by ten, twice."""
+    return {"epochs": epochs, "decay_at": [epochs // 2, epochs * 3 // 4] if epochs >= 4 else []}
