@@ -59,7 +59,7 @@ class MultiPathConfig(TrainingConfig):
         teachers: task -> folder of a saved system that knows it, instead of training a teacher.
     """
 
-    backbone: str | dict[str, Any] = "resnet18"
+    backbone: str | dict[str, Any] = Field("resnet18", validate_default=True)
     cuts: tuple[str, ...] | None = Field(None, min_length=1)
     assign: Literal["given", "classes", "difficulty", "random", "last"] = "given"
     order_seed: int | None = None

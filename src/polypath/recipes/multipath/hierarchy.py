@@ -1,15 +1,15 @@
 """Multi-Path on the three levels of CIFAR-100: 3 groups, 20 superclasses, 100 classes (paper section IV-D, table 3).
 
-Full: ResNet-18 in the paper's layout with branches at 36, 58 and 100 % of the parameters and MobileNetV2 x0.5, SGD with
-Nesterov momentum 0.9, learning rate 0.1, batch 128, T = 2, alpha = 1 (additive, because equation 5 with alpha = 1 has no
-distillation in it); 200 epochs, weight decay 5e-4, crop and flip are our assumptions. The paper's accuracies: ResNet-18
+Full: ResNet-18 in the paper's layout with branches at 36, 58 and 100 % of the parameters, and MobileNetV2 x0.5; SGD
+with Nesterov momentum 0.9, learning rate 0.1, batch 128, T = 2, alpha = 1 (additive: equation 5 with alpha = 1 has no
+distillation in it). 200 epochs, weight decay 5e-4, crop and flip are our assumptions. The paper's accuracies: ResNet-18
 92.44 / 77.72 / 66.82 % with and 92.31 / 75.62 / 63.85 % without distillation, hard sharing 93.45 / 76.49 / 64.27 %.
-Quick: width 0.5, 100 images a class, three epochs for teachers and student, one seed, no augmentation; at most 8 minutes
-on two cores. Nothing but working code is shown by three epochs.
+Quick: width 0.5, 100 images a class, three epochs for teachers and student, one seed, no augmentation; at most eight
+minutes on two cores. Three epochs show nothing but that the code works.
 Run: polypath run multipath/hierarchy --out runs/hierarchy
 
-`multipath/comparison` is the same on a named budget that one processor core affords: ResNet-18 at width 0.5, 32 training
-and 4 validation images a class, 20 epochs, batch 64, three seeds; about 50 minutes on one thread (AMD EPYC of 2021).
+`multipath/comparison` is the same on a named budget that one processor core affords: ResNet-18 at width 0.5, 32
+training and 4 validation images a class, 20 epochs, batch 64, three seeds; about 50 minutes on one thread.
 Run: polypath run multipath/comparison --set threads=1 --out runs/comparison
 """
 
