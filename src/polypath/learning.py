@@ -349,8 +349,11 @@ def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], met
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:
     for line in engine.journal.lines:
         if line["kind"] == "score" and line["split"] == "test" and line["stage"] == stage:
-            if line["task"] in system.entries:
-                system.entries[line["task"]] = system.entries[line["task"]].changed(metrics=line["values"])
+            entry = system.entries.get(line["task"])
+            if entry is not None and "exit" in line:
+                system.entries[line["task"]] = entry.changed(exits={**entry.exits, line["exit"]: line["values"]})
+            elif entry is not None:
+                system.entries[line["task"]] = entry.changed(metrics=line["values"])
 
 
 def _run_id(identity: Mapping[str, Any]) -> str:

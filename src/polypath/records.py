@@ -9,7 +9,7 @@ from typing import Any
 from polypath.core import accounting
 from polypath.core.examples import Suite, TaskData
 from polypath.core.network import Network
-from polypath.core.result import Curve, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
+from polypath.core.result import Curve, ExitResult, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
 from polypath.metrics import LOWER_IS_BETTER, convergence_epoch, lifelong_record
 from polypath.system import System
 from polypath.train.engine import Engine
@@ -95,7 +95,22 @@ def _task_result(
         confusion=scores[-1].get("confusion") if scores else None,
         f1=scores[-1].get("f1", {}) if scores else {},
         labels=list(data.task.target.labels) if data.task.target.kind != "regression" else None,
+        exits=_exits(system, data.name, lines),
     )
+
+
+def _exits(system: System, task: str, lines: Sequence[Mapping[str, Any]]) -> list[ExitResult]:
+    """Costs and last test metrics at every exit of a task that has several."""
+    costs = system.exit_costs(task)
+    found = {
+        line["exit"]: line["values"]
+        for line in lines
+        if line.get("exit") and line["split"] == "test" and line["task"] == task
+    }
+    return [
+        ExitResult(name=cost.exit, test=found.get(cost.exit, {}), parameters=cost.parameters, flops=cost.flops)
+        for cost in (costs if len(costs) > 1 else ())
+    ]
 
 
 def curves_of(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
@@ -156,7 +171,7 @@ def _sharing(network: Network) -> dict[str, list[float]]:
 
 
 def _tests(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [line for line in lines if line["kind"] == "score" and line["split"] == "test"]
+    return [line for line in lines if line["kind"] == "score" and line["split"] == "test" and "exit" not in line]
 
 
 def _matrix(

@@ -13,21 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from polypath.answering import Answers
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.errors import CorruptError
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
-from polypath.metrics import measure
-from polypath.metrics.evaluation import outputs_of
-from polypath.prediction import Prediction, answer
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
 
 
-class System:
+class System(Answers):
     """One network, many tasks. Made by `polypath.learn`, read by `polypath.load`.
 
     Components load when a task is first asked for, so the memory and the time for one task do not grow with the
@@ -57,7 +55,7 @@ class System:
         self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
         self._probed: dict[str, tuple[str, ...]] = {}
-        self._fused: dict[str, nn.Module] = {}
+        self._fused: dict[Any, Any] = {}
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,70 +77,18 @@ class System:
         """What the last learning promised about other tasks: `exact`, `joint` or `drifts`."""
         return next((event.isolation for event in reversed(self.history) if event.isolation), None)
 
-    def predict(self, task: str, inputs: Any, *, batch: int = 256) -> Prediction:
-        """Labels and probabilities (or values) for raw inputs.
-
-        Args:
-            task: name of the task; always an argument, never a state of the system.
-            inputs: what the task's preprocessing takes: image files, PIL images, arrays, rows, texts; one or many.
-            batch: examples computed at once.
-
-        Raises:
-            UnknownName: no such task; offers the nearest.
-            InvalidInput: inputs of another kind, size, dtype, or not finite.
-        """
-        found = self.network.task_named(task)
-        stored = found.preprocess.decode(inputs)
-        module = self._module(task)
-        with torch.inference_mode():
-            outputs = torch.cat([module(found.preprocess.encode(part)).float() for part in stored.split(batch)])
-        return answer(found, outputs)
-
-    def evaluate(self, data: Suite | None = None) -> dict[str, dict[str, float]]:
-        """Metrics of every task on its sealed test split, {task: {metric: value}}.
-
-        Args:
-            data: the suite; None uses the one this system learned from, built again from its description if needed.
-
-        Raises:
-            InvalidInput: no data given, and the system was learned from tensors made by hand; or the data has a test
-                split of none of its tasks.
-        """
-        suite = data or self.data or self._suite_again()
-        scores = {}
-        for name in self.tasks:
-            if name in suite.names and suite[name].test is not None:
-                item = suite[name]
-                opened = item.test.unseal()  # type: ignore[union-attr]
-                scores[name] = measure(item.task, outputs_of(self._module(name), item.task, opened), opened.targets)
-        if self.tasks and not scores:
-            raise InvalidInput(
-                f"evaluate: the suite {suite.name!r} has a test split of none of the tasks {list(self.tasks)}; "
-                f"it holds {list(suite.names)}"
-            )
-        return scores
-
-    def _suite_again(self) -> Suite:
-        if not self.suite_config:
-            raise InvalidInput(
-                "evaluate: this system was learned from data made by hand, so its test split is not known here; "
-                "pass the suite: system.evaluate(suite)"
-            )
-        from polypath.data import build
-
-        return build(self.suite_config)
-
-    def extract(self, task: str, *, fused: bool = True) -> nn.Module:
+    def extract(self, task: str, *, fused: bool = True, exit: str | None = None) -> nn.Module:
         """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
 
         Args:
             task: which task.
             fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
+            exit: which exit, for tasks that have several.
         """
         self.network.task_named(task)
         with self._lock:
-            self._load(self.network.path(task).components)
-            return self.network.extract(task, fused=fused)
+            self._load(self.network.path(task, exit).components)
+            return self.network.extract(task, fused=fused, exit=exit)
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
@@ -356,12 +302,6 @@ class System:
         except CorruptError as error:
             tasks = ", ".join(self.affected_by([name])) or "none"
             raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
-
-    def _module(self, task: str) -> nn.Module:
-        with self._lock:  # of several threads that ask first, one loads
-            if task not in self._fused:
-                self._fused[task] = self.extract(task, fused=True)
-            return self._fused[task]
 
     def _plan_only(self) -> Network:
         return type(self.network).restore(self.network.plan())

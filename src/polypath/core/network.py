@@ -77,6 +77,10 @@ class Network(nn.Module, ABC):
         Its parameters are new tensors: training it does not change the network.
         """
 
+    def fuse_many(self, paths: Sequence[Path]) -> nn.Module:
+        """One module for several paths: encoded inputs in, a tuple of their outputs out; networks may share work."""
+        return Several([self.fuse(path) for path in paths])
+
     # ---- what is written once ---------------------------------------------------------------------------------
 
     def walk(self, inputs: torch.Tensor, path: Path) -> torch.Tensor:
@@ -238,3 +242,15 @@ class Extracted(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs (n, outputs) for encoded inputs (n, ...)."""
         return self.network.walk(inputs, self.path)
+
+
+class Several(nn.Module):
+    """Modules that answer the same inputs, one after the other."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(modules)
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The outputs of all of them."""
+        return tuple(module(inputs) for module in self.members)

@@ -225,6 +225,12 @@ class Engine:
             if item.test is not None:
                 values, more = self._measured(network, item, item.test.unseal())
                 self._write_score(item.name, "test", values, None, more)
+                exits = network.exits(item.name)
+                for exit in exits[:-1]:
+                    early, _ = self._measured(network, item, item.test.unseal(), exit)
+                    self._write_score(item.name, "test", early, exit)
+                if len(exits) > 1:
+                    self._write_score(item.name, "test", values, exits[-1])
 
     def _measured(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-SEEDS = (0, 1, 2)  # the paper names none
+SEEDS: tuple[int, ...] = (0, 1, 2)  # the paper names none
 
 # Unstated in the paper; the usual augmentation of CIFAR.
 AUGMENT: list[dict[str, Any]] = [{"kind": "pad_crop", "padding": 4}, {"kind": "flip"}]
