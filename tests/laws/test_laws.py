@@ -19,7 +19,8 @@ SUBNET = {"share": 0.3, "batch": 8, "epochs": 2, "patience": 1, "min_delta": 0.0
 NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
 CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
 THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 8}
-MULTI = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "distill": False, "decay_at": []}
+JOINT = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "decay_at": []}
+MULTI = {**JOINT, "distill": False}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -45,6 +46,7 @@ FULL = {
     "hard sharing, sequential, BatchNorm",
     "multipath, cuts inside blocks",
     "multipath, every exit, teachers",
+    "adashare",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -78,6 +80,8 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**MULTI, "backbone": CONV, "exits": "all", "distill": True, "cuts": ["conv1", "conv3", "fc1"]},
         SMALL,
     ),
+    "mtan": ("mtan", {**JOINT, "backbone": THIN}, SMALL),
+    "adashare": ("adashare", {**JOINT, "backbone": THIN, "search_epochs": 2, "warmup_epochs": 1, "draws": 2}, SMALL),
     "multipath, by difficulty": (
         "multipath",
         {**MULTI, "backbone": CONV, "assign": "difficulty", "probe_epochs": 1},

@@ -9,8 +9,10 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "adashare": "polypath.methods.adashare:AdaShare",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "multipath": "polypath.methods.multipath:MultiPath",
+    "mtan": "polypath.methods.mtan:Mtan",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
     "single": "polypath.methods.single:Single",

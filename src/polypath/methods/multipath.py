@@ -22,7 +22,7 @@ from polypath.core.run import Run
 from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
-from polypath.methods.together import require_shared, share_inputs
+from polypath.methods.together import reads_shared, same_inputs
 from polypath.methods.training import Objective, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import BACKBONES, backbone, common_inputs, described
 from polypath.nn.multipath import MultiPathNet, MultiPathNetConfig
@@ -145,9 +145,7 @@ class MultiPath(Method[MultiPathConfig]):
         """Teachers first, then one step a mini-batch of every task on the sum of all losses (algorithm 1)."""
         assert isinstance(network, MultiPathNet)
         config = self.config
-        if config.share_inputs:
-            require_shared(data)
-        shared = len(data) > 1 and (share_inputs(data) if config.share_inputs is None else config.share_inputs)
+        shared = reads_shared(data, config.share_inputs)
         if config.assign == "difficulty" and not network.difficulty:
             self._place_by_difficulty(network, data, run, shared)
         taught = self._teachers(network, data, run) if config.distill else {}
@@ -175,7 +173,7 @@ class MultiPath(Method[MultiPathConfig]):
         def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
             outputs: dict[str, list[torch.Tensor]] = {}
             with run.autocast():
-                for inputs, names in _same_inputs(batches):
+                for inputs, names in same_inputs(batches):
                     found = network.walk_many(inputs, [path for name in names for path in paths[name]])
                     for name in names:
                         outputs[name], found = found[: len(paths[name])], found[len(paths[name]) :]
@@ -252,14 +250,6 @@ class MultiPath(Method[MultiPathConfig]):
         ordered = assignment.spread(assignment.by_difficulty(network.difficulty), len(network.config.cuts))
         for name, branch in ordered.items():
             network.place_task(name, config.branches.get(name, branch))
-
-
-def _same_inputs(batches: Mapping[str, Batch]) -> list[tuple[torch.Tensor, list[str]]]:
-    """Distinct inputs with the tasks that read them."""
-    found: dict[int, tuple[torch.Tensor, list[str]]] = {}
-    for name, batch in batches.items():
-        found.setdefault(id(batch.inputs), (batch.inputs, []))[1].append(name)
-    return list(found.values())
 
 
 def _own_cuts(config: Mapping[str, Any], inputs: Any) -> tuple[str, ...]:

@@ -43,6 +43,29 @@ def require_shared(data: Sequence[TaskData]) -> None:
             )
 
 
+def same_inputs(batches: Mapping[str, Batch]) -> list[tuple[torch.Tensor, list[str]]]:
+    """Distinct inputs with the tasks that read them."""
+    found: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for name, batch in batches.items():
+        found.setdefault(id(batch.inputs), (batch.inputs, []))[1].append(name)
+    return list(found.values())
+
+
+def reads_shared(data: Sequence[TaskData], asked: bool | None) -> bool:
+    """Whether to read the tasks' inputs once.
+
+    Args:
+        data: the tasks.
+        asked: True insists, False never does, None does where it can.
+
+    Raises:
+        InvalidInput: insisted on, but the inputs differ.
+    """
+    if asked:
+        require_shared(data)
+    return len(data) > 1 and (share_inputs(data) if asked is None else asked)
+
+
 def joined(data: Sequence[TaskData]) -> TaskData:
     """The common examples with the targets of all tasks side by side, as one task that only batches are taken of."""
     columns = [item.train.targets.reshape(len(item.train), -1).double() for item in data]

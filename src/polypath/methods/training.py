@@ -14,6 +14,7 @@ from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.methods.together import batches as side_by_side
+from polypath.methods.together import same_inputs
 from polypath.metrics.stopping import EarlyStopping
 
 Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
@@ -156,6 +157,21 @@ def train(
     if config.patience:
         for name, values in kept["best"].items():
             _copy_into(network.tensors([name])[name], values)
+
+
+def together_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
+    """Every task's own loss; what the paths of tasks with the same inputs have in common is computed once."""
+
+    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for inputs, names in same_inputs(batches):
+            with run.autocast():
+                outputs = network.forward_many(inputs, names)
+            for name in names:
+                found[name] = data[name].task.loss_of(outputs[name], batches[name].targets)
+        return {name: found[name] for name in batches}
+
+    return losses
 
 
 def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:

@@ -8,8 +8,10 @@ from polypath.core.errors import UnknownName
 from polypath.core.network import Network
 
 NETWORKS: dict[str, str] = {
+    "attention": "polypath.nn.attention:AttentionNetwork",
     "columns": "polypath.nn.columns:Columns",
     "grid": "polypath.nn.grid:Grid",
+    "policy": "polypath.nn.policy:PolicyNetwork",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
     "multipath": "polypath.nn.multipath:MultiPathNet",
 }
