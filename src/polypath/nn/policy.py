@@ -78,9 +78,9 @@ class PolicyNetwork(ResidualNetwork):
             raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
         steps: list[tuple[str, ...]] = [("stem",)]
         for number, run in enumerate(self.policies[task], start=1):
-            names = (f"block{number}",) if run else ()
-            names += (f"shortcut{number}",) if number in self._projects else ()
-            steps += [names] if names else []
+            names = [f"block{number}"] if run else []
+            names += [f"shortcut{number}"] if number in self._projects else []
+            steps += [tuple(names)] if names else []
         return Path(task, (*steps, (f"head.{self._ids[task]}",)))
 
     def start(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from polypath.core.errors import UnknownName
 Size = Literal["full", "quick", "smoke"]
 
 RECIPES: dict[str, str] = {
+    "multipath/budget": "polypath.recipes.multipath.hierarchy:budget",
     "multipath/comparison": "polypath.recipes.multipath.hierarchy:comparison",
     "multipath/hierarchy": "polypath.recipes.multipath.hierarchy:experiment",
     "part/digits": "polypath.recipes.part.digits:experiment",
