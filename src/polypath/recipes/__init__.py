@@ -12,8 +12,12 @@ Size = Literal["full", "quick", "smoke"]
 
 RECIPES: dict[str, str] = {
     "multipath/budget": "polypath.recipes.multipath.hierarchy:budget",
+    "multipath/celeba": "polypath.recipes.multipath.celeba:experiment",
     "multipath/comparison": "polypath.recipes.multipath.hierarchy:comparison",
     "multipath/hierarchy": "polypath.recipes.multipath.hierarchy:experiment",
+    "multipath/orders": "polypath.recipes.multipath.split:orders",
+    "multipath/split_cifar10": "polypath.recipes.multipath.split:split_cifar10",
+    "multipath/split_cifar100": "polypath.recipes.multipath.split:split_cifar100",
     "part/digits": "polypath.recipes.part.digits:experiment",
     "part/cifar100": "polypath.recipes.part.cifar100:experiment",
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",

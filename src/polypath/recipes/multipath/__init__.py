@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from polypath.recipes import Size
+from polypath.recipes.experiment import Variant
+
 SEEDS: tuple[int, ...] = (0, 1, 2)  # the paper names none
 
 # Unstated in the paper; the usual augmentation of CIFAR.
@@ -25,3 +28,18 @@ def thinner(config: dict[str, Any], width: float) -> dict[str, Any]:
 def plan(epochs: int) -> dict[str, Any]:
     """Epochs and the paper's decay by ten, twice."""
     return {"epochs": epochs, "decay_at": [epochs // 2, epochs * 3 // 4] if epochs >= 4 else []}
+
+
+def others(config: dict[str, Any], size: Size) -> dict[str, Variant]:
+    """What the paper compares with, as far as it is here, on the same backbone, optimizer and batches."""
+    shared = {key: config[key] for key in ("backbone", "epochs", "decay_at", "batch") if key in config}
+    alone = {**shared, "optimizer": "sgd", "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4}
+    search = {"full": (50, 10), "quick": (3, 1), "smoke": (1, 0)}[size]
+    return {
+        "single": Variant(method="single", config=alone),
+        "mtan": Variant(method="mtan", config=shared),
+        "adashare": Variant(
+            method="adashare",
+            config={**shared, "search_epochs": search[0], "warmup_epochs": search[1], "draws": 1},
+        ),
+    }

@@ -28,6 +28,7 @@ from polypath.recipes.multipath import (
     MOBILENET_CUTS,
     RESNET,
     SEEDS,
+    others,
     plan,
     thinner,
 )
@@ -36,7 +37,7 @@ LEVELS = ["group", "coarse_label", "fine_label"]
 
 
 def experiment(size: Size = "full") -> Experiment:
-    """Both backbones with and without distillation, beside hard sharing; ResNet-18 alone where it has to be quick."""
+    """Both backbones with and without distillation, beside the methods compared; quick: ResNet-18 and hard sharing."""
     suite: dict[str, Any] = {"kind": "hierarchy", "dataset": "cifar100", "levels": LEVELS, "augment": AUGMENT}
     resnet, mobilenet, seeds = dict(RESNET), dict(MOBILENET), SEEDS
     schedule = plan(200)
@@ -46,11 +47,12 @@ def experiment(size: Size = "full") -> Experiment:
     if size == "smoke":
         suite |= {"per_class": 2, "test_per_class": 1, "augment": "none"}
         schedule, seeds = {**plan(1), "batch": 100}, SEEDS[:1]
-        resnet, mobilenet = thinner(resnet, 1 / 8), thinner(mobilenet, 1 / 8)
+        resnet, mobilenet = thinner(resnet, 1 / 8), thinner(mobilenet, 0.5)
     resnet |= {**schedule, "cuts": HIERARCHY_CUTS}
     mobilenet |= {**schedule, "cuts": MOBILENET_CUTS}
     variants = compared(resnet)
     if size != "quick":
+        variants |= others(resnet, size)
         variants |= {f"mobilenet_{name}": variant for name, variant in compared(mobilenet).items()}
     return Experiment(
         recipe="multipath/hierarchy",
