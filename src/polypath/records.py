@@ -101,15 +101,13 @@ def _task_result(
 
 def _exits(system: System, task: str, lines: Sequence[Mapping[str, Any]]) -> list[ExitResult]:
     """Costs and last test metrics at every exit of a task that has several."""
-    costs = system.exit_costs(task)
-    found = {
-        line["exit"]: line["values"]
-        for line in lines
-        if line.get("exit") and line["split"] == "test" and line["task"] == task
-    }
+    if len(system.network.exits(task)) < 2:
+        return []
+    tests = [line for line in lines if line["kind"] == "score" and line["split"] == "test" and line["task"] == task]
+    found = {line["exit"]: line["values"] for line in tests if "exit" in line}
     return [
         ExitResult(name=cost.exit, test=found.get(cost.exit, {}), parameters=cost.parameters, flops=cost.flops)
-        for cost in (costs if len(costs) > 1 else ())
+        for cost in system.exit_costs(task)
     ]
 
 

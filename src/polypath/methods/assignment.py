@@ -35,7 +35,7 @@ def by_classes(tasks: Sequence[Task]) -> list[str]:
 
 def shuffled(names: Sequence[str], stream: torch.Generator) -> list[str]:
     """Task names in a random order."""
-    return [names[i] for i in torch.randperm(len(names), generator=stream).tolist()]
+    return [names[i] for i in torch.randperm(len(names), generator=stream, device="cpu").tolist()]
 
 
 def by_difficulty(losses: Mapping[str, float]) -> list[str]:

@@ -3,7 +3,8 @@
 The paper takes eight of the forty attributes, easy ones with many samples on the first branch, but names them in a
 picture only. Ours: the forty ranked by the share of their rarer label in the training images, every 39/7-th rank from
 the most to the least balanced; the first three are easy (rarer label about a quarter and more), the next three normal,
-the last two hard (under 6 %). Several attributes share a branch. alpha = 0.9 in equation 5, T = 2, batch 64 as in the paper.
+the last two hard (under 6 %). Several attributes share a branch. alpha = 0.9 in equation 5, T = 2 and batch 64 are the
+paper's.
 Full: celeba at 218x178 with the official validation images in the test split (162,770 and 39,829 images), branches at
 30, 74 and 100 % of MobileNetV2 x0.5's parameters and 36, 58 and 100 % of ResNet-18's.
 Quick: 2,500 images of 64 pixels (celeba_small), ResNet-18 at width 0.5, two epochs.
