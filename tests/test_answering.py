@@ -223,3 +223,27 @@ def test_test_metrics_of_every_exit_are_recorded(learned: System, suite: Suite) 
     assert learned.entries["task2"].exits["branch1"] == record.exits[0].test
     assert learned.entries["task2"].metrics == record.test
     assert [task.exits for task in learned.result.tasks if task.name == "task0"] == [[]]
+
+
+def test_inspect_prints_the_accuracy_cost_table_of_every_task(system: System, tmp_path: Path) -> None:
+    import json
+
+    from typer.testing import CliRunner
+
+    from polypath.cli import app
+
+    system.calibrate_latency(repeats=1)
+    system.save(tmp_path / "system")
+
+    def shown(*options: str) -> str:
+        done = CliRunner().invoke(app, ["inspect", str(tmp_path / "system"), *options])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "Exits of task2" in shown() and "Exits of task0" not in shown()
+    tasks = {task["name"]: task for task in json.loads(shown("--json"))["tasks"]}
+    assert "exits" not in tasks["task0"]
+    assert [exit["name"] for exit in tasks["task2"]["exits"]] == ["branch1", "branch2", "branch3"]
+    first, costs = tasks["task2"]["exits"][0], system.exit_costs("task2")[0]
+    assert (first["flops"], first["parameters"], first["ms"]) == (costs.flops, costs.parameters, costs.ms)
+    assert first["metrics"] == system.entries["task2"].exits["branch1"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polypath.core.files import write_atomically
 from polypath.report import headline, sections, tables
+from polypath.report.pareto import pareto
 from polypath.report.records import Records, read_run
 from polypath.report.summary import summarise, write_summary
 
@@ -81,6 +82,7 @@ def _context(records: Records) -> dict[str, Any]:
         "confusion": sections.confusion(records),
         "costs": sections.costs(summary),
         "cost_grid": tables.cost_grid(summary),
+        "pareto": pareto(records.results),
         "sharing": sections.sharing(records),
         "paths": sections.paths(records),
         "cka": sections.cka(records),

@@ -32,9 +32,10 @@ def plan(epochs: int) -> dict[str, Any]:
 
 def others(config: dict[str, Any], size: Size) -> dict[str, Variant]:
     """What the paper compares with, as far as it is here, on the same backbone, optimizer and batches."""
-    shared = {key: config[key] for key in ("backbone", "epochs", "decay_at", "batch") if key in config}
-    alone = {**shared, "optimizer": "sgd", "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4}
-    search = {"full": (50, 10), "quick": (3, 1), "smoke": (1, 0)}[size]
+    shared: dict[str, Any] = {key: config[key] for key in ("backbone", "epochs", "decay_at", "batch") if key in config}
+    alone: dict[str, Any] = {**shared, "optimizer": "sgd", "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4}
+    searches: dict[str, tuple[int, int]] = {"full": (50, 10), "quick": (3, 1), "smoke": (1, 0)}
+    search = searches[size]
     return {
         "single": Variant(method="single", config=alone),
         "mtan": Variant(method="mtan", config=shared),

@@ -8,8 +8,8 @@ Quick: width 0.5, 100 images a class, three epochs for teachers and student, one
 minutes on two cores. Three epochs show nothing but that the code works.
 Run: polypath run multipath/hierarchy --out runs/hierarchy
 
-`multipath/comparison` is the same on a named budget that one processor core affords: ResNet-18 at width 0.5, 12 training
-and 3 validation images a class, 20 epochs, batch 64, three seeds; about 16 minutes of one undisturbed core.
+`multipath/comparison` is the same on a named budget that one processor core affords: ResNet-18 at width 0.5, 12
+training and 3 validation images a class, 20 epochs, batch 64, three seeds; about 16 minutes of one undisturbed core.
 Run: polypath run multipath/comparison --set threads=1 --out runs/comparison
 
 `multipath/budget` trains every exit on that budget, for inference within one (benchmarks/bench_multipath.py).
