@@ -1,6 +1,6 @@
 """Multi-Path networks: every task leaves the backbone at a branch of its own; teachers help the early ones.
 
-Paper: Park, Lee and Kim, Resource-efficient multi-task learning with a multi-path network and self-auxiliary tasks.
+Paper: Park, Lee and Kim, Resource-efficient multi-task deep learning using a multi-path network (2022).
 """
 
 from __future__ import annotations
