@@ -12,28 +12,40 @@ import re
 from pathlib import Path
 from typing import Any
 
+from polypath.report.answers import ensemble_grid, f1_grid
 from polypath.report.records import read_results
 from polypath.report.summary import summarise
 from polypath.report.tables import accuracy_grid, paired_grid, reproduction_grid
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+NOT_RUN = "Not run yet."
 _BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def table(name: str) -> str:
-    """Markdown of one table: `reproduction/RECIPE`, `quick/RECIPE` or `benchmarks/NAME`."""
+    """Markdown of one table: `reproduction/RECIPE`, `quick/RECIPE`, `full/RECIPE`, `f1/RECIPE` or `benchmarks/NAME`.
+
+    `quick` and `full` show every task by variant, ensembles and paired differences; `f1` every label of a full run.
+    """
     kind, _, rest = name.partition("/")
     if kind == "reproduction":
         return reproduction_grid(RESULTS / rest).markdown()
-    if kind == "quick":
-        results = read_results(RESULTS / "quick" / rest)
+    if kind == "f1":
+        grid = f1_grid(summarise(read_results(RESULTS / rest)))
+        return grid.markdown() if grid else NOT_RUN
+    if kind in ("quick", "full"):
+        results = read_results(RESULTS / "quick" / rest if kind == "quick" else RESULTS / rest)
+        if not results:
+            return NOT_RUN
         summary = summarise(results)
+        together = ensemble_grid(summary)
         where = {
             f"{r.environment['cpu']}, {r.environment['threads']} thread(s), {r.environment['commit']}" for r in results
         }
         parts = [
             accuracy_grid(summary).markdown(),
+            *([together.markdown()] if together else []),
             paired_grid(summary).markdown(),
             "Machine and commit: " + "; ".join(sorted(where)) + ".",
         ]

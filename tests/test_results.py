@@ -35,3 +35,9 @@ def test_records_name_machine_and_commit() -> None:
     for result in read_results(DOCS / "results" / "quick"):
         assert result.environment["cpu"] and result.environment["commit"]
         assert not str(result.environment["commit"]).endswith("+changes")
+
+
+def test_tables_of_full_runs_wait_for_their_records(tmp_path, monkeypatch):
+    tables = maker()
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.table("full/rsn2/capacity") == tables.table("f1/rsn2/capacity") == "Not run yet."

@@ -3,6 +3,7 @@
 The public names load when first used, so that `import polypath` is quick and brings no heavy package:
 
 - `data`: data sets and suites of tasks; `learn`: train a system; `load`: open a saved one; `System`: what both return;
+- `subnetworks`: make a network of your own one for many tasks;
 - `recipes`: the papers' experiments; `testing`: the exam for methods; `errors`: everything that can be said to a user.
 """
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from polypath import testing as testing
     from polypath.core import errors as errors
     from polypath.learning import learn as learn
+    from polypath.methods.rsn2 import subnetworks as subnetworks
     from polypath.system import System as System
     from polypath.system import load as load
 
@@ -30,10 +32,11 @@ _PUBLIC = {
     "learn": "polypath.learning:learn",
     "load": "polypath.system:load",
     "recipes": "polypath.recipes",
+    "subnetworks": "polypath.methods.rsn2:subnetworks",
     "testing": "polypath.testing",
 }
 
-__all__ = ["System", "__version__", "data", "errors", "learn", "load", "recipes", "testing"]
+__all__ = ["System", "__version__", "data", "errors", "learn", "load", "recipes", "subnetworks", "testing"]
 
 
 def __getattr__(name: str) -> Any:

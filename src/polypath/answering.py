@@ -18,9 +18,18 @@ from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.probe import machine
 from polypath.core.task import Task
-from polypath.metrics import measure
 from polypath.metrics.evaluation import outputs_of
-from polypath.prediction import Budget, ExitCost, Prediction, affordable, answer, cascaded, lowest_threshold
+from polypath.prediction import (
+    Budget,
+    ExitCost,
+    Prediction,
+    affordable,
+    answer,
+    cascaded,
+    evaluated,
+    lowest_threshold,
+    suite_again,
+)
 from polypath.store import Confidence, Latency, TaskEntry
 
 ONLY = "only"  # what the exit of a task without named exits is called in tables
@@ -113,19 +122,8 @@ class Answers:
             InvalidInput: no data given, and the system was learned from tensors made by hand; or the data has a test
                 split of none of its tasks.
         """
-        suite = data or self.data or self._suite_again("evaluate")
-        scores = {}
-        for name in self.network.tasks:
-            if name in suite.names and suite[name].test is not None:
-                item = suite[name]
-                opened = item.test.unseal()  # type: ignore[union-attr]
-                scores[name] = measure(item.task, outputs_of(self._module(name), item.task, opened), opened.targets)
-        if self.network.tasks and not scores:
-            raise InvalidInput(
-                f"evaluate: the suite {suite.name!r} has a test split of none of the tasks {list(self.network.tasks)}; "
-                f"it holds {list(suite.names)}"
-            )
-        return scores
+        suite = data or self.data or suite_again(self.suite_config)
+        return evaluated(suite, self.network.tasks, self._module)
 
     # ---- budgets ----------------------------------------------------------------------------------------------
 
@@ -180,7 +178,7 @@ class Answers:
         """
         if not 0 <= drop <= 1:
             raise InvalidInput(f"drop: a share of accuracy from 0 to 1 is required, received {drop}")
-        suite = data or self.data or self._suite_again("calibrate_confidence")
+        suite = data or self.data or suite_again(self.suite_config, "calibrate_confidence")
         found = {}
         for name, task in self.network.tasks.items():
             exits = self.network.exits(name)
@@ -254,16 +252,6 @@ class Answers:
                     self._fused["merged", wanted] = self.network.fuse_many(paths).eval()
             module: nn.Module = self._fused["merged", wanted]
             return module
-
-    def _suite_again(self, asked: str) -> Suite:
-        if not self.suite_config:
-            raise InvalidInput(
-                f"{asked}: this system was learned from data made by hand, so its splits are not known here; "
-                f"pass the suite: system.{asked}(suite)"
-            )
-        from polypath.data import build
-
-        return build(self.suite_config)
 
 
 def _timed(modules: Mapping[str, nn.Module], task: Task, batch: int, repeats: int) -> dict[str, list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +12,10 @@ from torch import nn
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
+from polypath.core.examples import Suite
 from polypath.core.task import Classification, MultiLabel, Regression, Task
+from polypath.metrics import measure
+from polypath.metrics.evaluation import outputs_of
 from polypath.store import Confidence
 
 
@@ -177,3 +180,45 @@ def cascaded(module: nn.Module, inputs: torch.Tensor, threshold: float) -> tuple
         value = tuple(one[unsure] for one in value) if isinstance(value, tuple) else value[unsure]
     assert outputs is not None
     return outputs, taken
+
+
+def evaluated(
+    suite: Suite, tasks: Mapping[str, Task], module_of: Callable[[str], nn.Module]
+) -> dict[str, dict[str, float]]:
+    """Metrics of every task on its sealed test split, {task: {metric: value}}.
+
+    Raises:
+        InvalidInput: the suite has a test split of none of the tasks.
+    """
+    scores = {}
+    for name in tasks:
+        if name in suite.names and suite[name].test is not None:
+            item = suite[name]
+            opened = item.test.unseal()  # type: ignore[union-attr]
+            scores[name] = measure(item.task, outputs_of(module_of(name), item.task, opened), opened.targets)
+    if tasks and not scores:
+        raise InvalidInput(
+            f"evaluate: the suite {suite.name!r} has a test split of none of the tasks {list(tasks)}; "
+            f"it holds {list(suite.names)}"
+        )
+    return scores
+
+
+def suite_again(config: Mapping[str, Any], asked: str = "evaluate") -> Suite:
+    """The suite a system learned from, built again from its description.
+
+    Args:
+        config: the description.
+        asked: which method of the system wants it, for the message.
+
+    Raises:
+        InvalidInput: there is none, for data made by hand.
+    """
+    if not config:
+        raise InvalidInput(
+            f"{asked}: this system was learned from data made by hand, so its splits are not known here; "
+            f"pass the suite: system.{asked}(suite)"
+        )
+    from polypath.data import build
+
+    return build(config)

@@ -20,6 +20,8 @@ from polypath.core.errors import CorruptError
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
+from polypath.nn.capacity import Capacity, capacity_of
+from polypath.nn.own import Source, offer
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
@@ -93,6 +95,14 @@ class System(Answers):
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
         return accounting.cost(self._plan_only(), task)
+
+    def capacity(self, share: float | None = None) -> Capacity:
+        """How full every shared layer is, and how many more tasks that own `share` of each layer fit.
+
+        Raises:
+            InvalidInput: the tasks of this system do not own parts of layers; a share out of range.
+        """
+        return capacity_of(self.network, share)
 
     def sharing(self) -> Sharing:
         """Who uses which component, and how many components are used by k tasks."""
@@ -307,16 +317,23 @@ class System(Answers):
         return type(self.network).restore(self.network.plan())
 
 
-def load(folder: str | FilePath) -> System:
+def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:
     """The system saved in a folder; needs neither data nor the code that learned it.
 
     Reads the manifest only; a task's components are memory-mapped when it is first asked for.
 
+    Args:
+        folder: where it was saved.
+        modules: name -> module (or a function that makes one), for a system made with `subnetworks` from a module of
+            your own. Only the module's structure is taken from it; code that a file names is never run.
+
     Raises:
-        StoreError: the folder holds no system.
+        StoreError: the folder holds no system, or needs a module of your own that was not given (named).
         CorruptError: the manifest is damaged; says where.
         NewerFormat: it was written by a newer polypath.
     """
+    for name, module in (modules or {}).items():
+        offer(name, module)
     store = Store.existing(folder)
     manifest = store.open()
     network = restored(store, manifest)

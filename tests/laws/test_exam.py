@@ -17,9 +17,10 @@ import polypath.nn.layouts
 from polypath.core import accounting
 from polypath.core.accounting import Cost
 from polypath.core.component import Component
-from polypath.core.errors import UnknownName
+from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Stage
 from polypath.core.network import Extracted, Network
+from polypath.methods.packnet import PackNet
 from polypath.methods.part import PaRT
 from polypath.nn.grid import Grid
 from polypath.store import Store
@@ -371,3 +372,33 @@ def test_tiny_suites_are_seeded_balanced_and_separable(make: Any) -> None:
 
 def test_component_is_exported_for_laws_of_ones_own() -> None:
     assert isinstance(next(iter(exam(epochs=1).network.components().values())), Component)
+
+
+PACKED = {"backbone": {"kind": "mlp", "hidden": [6]}, "epochs": 1, "retrain_epochs": 0, "batch": 8}
+
+
+def removes_what_others_need(network: Network, task: str, cascade: bool) -> tuple[str, ...]:
+    return (task,)
+
+
+def refuses_without_names(network: Network, task: str, cascade: bool) -> tuple[str, ...]:
+    if task == "task0" and not cascade:
+        raise InvalidInput("task0 is needed")
+    return tuple(network.tasks)[list(network.tasks).index(task) :]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "laws", "found"),
+    [
+        (removes_what_others_need, ["removed_is_gone"], "'task0' was removed with"),
+        (removes_what_others_need, ["removed_can_return"], "'task0' was removed although ['task1'] build on it"),
+        (refuses_without_names, ["removed_is_gone"], "does not name ['task1']"),
+    ],
+)
+def test_removing_what_others_build_on_is_found(
+    sabotage: Callable[..., Any], laws: list[str], found: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(accounting, "tasks_to_remove", sabotage)
+    with pytest.raises(LawBroken) as caught:
+        examine(lambda: PackNet(**PACKED), laws=laws)
+    assert found in str(caught.value)

@@ -21,6 +21,8 @@ CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
 THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 8}
 JOINT = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "decay_at": []}
 MULTI = {**JOINT, "distill": False}
+PACKED = {"backbone": {"kind": "mlp", "hidden": [8, 6]}, "batch": 8, "epochs": 2, "retrain_epochs": 1, "decay_at": ()}
+NESTED = {"backbone": {"kind": "mlp", "hidden": [8, 5]}, "ratios": (0.4, 0.6, 1.0), "batch": 8, "epochs": 2}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -47,6 +49,9 @@ FULL = {
     "multipath, cuts inside blocks",
     "multipath, every exit, teachers",
     "adashare",
+    "packnet",
+    "nestednet, BatchNorm",
+    "nestednet, magnitude",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -67,6 +72,23 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rsn2, magnitude after a dense epoch": (
         "rsn2",
         {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
+        SMALL,
+    ),
+    "nestednet": ("nestednet", NESTED, SMALL),
+    "nestednet, BatchNorm": (
+        "nestednet",
+        {**NESTED, "backbone": {**CONV, "dense": [5]}, "ratios": (0.5, 0.75, 1)},
+        SMALL,
+    ),
+    "nestednet, magnitude": (
+        "nestednet",
+        {**NESTED, "select": "magnitude", "search_epochs": 2, "update_every": 2, "epochs": 1},
+        SMALL,
+    ),
+    "packnet": ("packnet", PACKED, SMALL),
+    "packnet, ratios, BatchNorm a task": (
+        "packnet",
+        {**PACKED, "backbone": {**CONV, "blocks": [[4, 6]]}, "ratios": (0.4, 0.8, 1.0), "dense": "task"},
         SMALL,
     ),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),

@@ -7,6 +7,7 @@ import polypath as pp
 from polypath.core import accounting
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.seeds import seeded
+from polypath.methods.single import SingleConfig
 from polypath.testing import tiny_features, tiny_images
 
 TINY = {"backbone": {"kind": "mlp", "hidden": [8]}, "epochs": 2, "batch": 8, "threads": 1, "progress": False}
@@ -76,3 +77,13 @@ def test_batch_sizes_can_be_named_task_by_task() -> None:
     assert list(system.tasks) == ["task0", "task1"]
     with pytest.raises(InvalidInput, match="batch: no size for task 'task1'"):
         pp.learn("single", tiny_features(2), **{**TINY, "batch": {"task0": 4}})
+
+
+def test_tasks_can_ask_for_improvements_of_their_own_size() -> None:
+    config = SingleConfig(min_delta={"default": 0.01, "small": 0.001})
+    assert config.min_delta_of(["large"]) == 0.01
+    assert config.min_delta_of(["large", "small"]) == 0.001  # tasks that stop together
+    assert SingleConfig(min_delta={"small": 0.001}).min_delta_of(["large"]) == 0.0
+    assert SingleConfig(min_delta=0.5).min_delta_of(["any"]) == 0.5
+    with pytest.raises(InvalidInput, match="min_delta"):
+        SingleConfig.of({"min_delta": {"small": -1}})

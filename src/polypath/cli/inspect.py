@@ -71,6 +71,7 @@ def about(system: System) -> dict[str, Any]:
         "tasks": tasks,
         "totals": totals,
         "components": len(network.components()),
+        **_capacity(system),
     }
 
 
@@ -104,6 +105,20 @@ def _exit_table(task: dict[str, Any]) -> Any:
         for exit in task["exits"]
     ]
     return table(f"Exits of {task['name']}", ("exit", "parameters", "FLOPs", "ms", *metrics), rows)
+
+
+def _capacity(system: System) -> dict[str, Any]:
+    """How full shared layers are, for systems whose tasks own parts of them."""
+    from polypath.core.errors import InvalidInput
+
+    try:
+        found = system.capacity()
+    except InvalidInput:  # no such system, or tasks of many sizes
+        return {}
+    layers = {
+        name: {"size": layer.size, "free": layer.free, "fits": layer.fits} for name, layer in found.layers.items()
+    }
+    return {"capacity": {"share": found.share, "fits": found.fits, "layers": layers}}
 
 
 def details(system: System) -> dict[str, Any]:
@@ -154,6 +169,14 @@ def _tables(found: dict[str, Any], more: dict[str, Any], folder: str, full: bool
     tables += [_exit_table(task) for task in found["tasks"] if "exits" in task]
     profile = [(str(users), str(count)) for users, count in enumerate(more["sharing_profile"])]
     tables.append(table("Sharing", ("used by tasks", "components that can be shared"), profile))
+    if "capacity" in found:
+        full_layers = found["capacity"]
+        free = [
+            (name, number(layer["size"]), f"{layer['free'] / layer['size']:.1%}", str(layer["fits"]))
+            for name, layer in full_layers["layers"].items()
+        ]
+        told = f"{full_layers['fits']} more task(s) that own {full_layers['share']:.0%} of every layer fit."
+        tables.append(table("Capacity", ("layer", "weights", "free", "fits"), free, (told,)))
     events = [
         (event["at"], event["what"], event["isolation"] or "–", ", ".join(event["tasks"])) for event in more["history"]
     ]

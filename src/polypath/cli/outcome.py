@@ -56,6 +56,7 @@ def cost_table(title: str, variant: Mapping[str, Any]) -> Any:
 def finish(folder: Path, as_json: bool) -> None:
     """Write summary.json and report.html, show the tables and say where the page is."""
     from polypath.core.files import read_json
+    from polypath.report.answers import ensemble_grid
     from polypath.report.headline import verdict
     from polypath.report.page import write_report
     from polypath.report.tables import accuracy_grid, totals_grid
@@ -65,7 +66,9 @@ def finish(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(folder), "report": str(page), **summary})
         return
-    print_tables(accuracy_grid(summary).rich(), totals_grid(summary).rich())
+    together = ensemble_grid(summary)
+    grids = (accuracy_grid(summary), *([together] if together else []), totals_grid(summary))
+    print_tables(*(grid.rich() for grid in grids))
     for line in (*verdict(summary), *summary["missing"], f"Report: {page}"):
         print_line(line)
 

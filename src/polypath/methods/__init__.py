@@ -13,6 +13,8 @@ METHODS: dict[str, str] = {
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "multipath": "polypath.methods.multipath:MultiPath",
     "mtan": "polypath.methods.mtan:Mtan",
+    "nestednet": "polypath.methods.nestednet:NestedNet",
+    "packnet": "polypath.methods.packnet:PackNet",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
     "single": "polypath.methods.single:Single",

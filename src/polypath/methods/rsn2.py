@@ -18,9 +18,11 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
-from polypath.nn.subnet import Share, SubnetConfig, Subnetworks
+from polypath.nn.own import Source, offer
+from polypath.nn.subnet import Subnetworks
+from polypath.nn.subnet_config import Share, SubnetConfig, share_of
 from polypath.ops.ownership import choose, choose_global
 
 
@@ -62,7 +64,7 @@ class RSN2Config(TrainingConfig):
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 512
     patience: int = Field(3, ge=0)
-    min_delta: float = Field(0.01, ge=0)
+    min_delta: Delta | dict[str, Delta] = 0.01
 
     @field_validator("backbone")
     @classmethod
@@ -126,8 +128,6 @@ class RSN2(Method[RSN2Config]):
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with this configuration's share."""
-        from polypath.nn.subnet import share_of
-
         assert isinstance(network, Subnetworks)
         network.add_task(task, share_of(self.config.share, task.name))
 
@@ -234,6 +234,26 @@ class RSN2(Method[RSN2Config]):
                 found[part][entry] = gradient.abs()
         network.zero_grad(set_to_none=True)
         return found
+
+
+def subnetworks(module: Source, *, name: str | None = None, **settings: Any) -> RSN2:
+    """RSN2 on a network of your own: `pp.learn(pp.subnetworks(MyNet(), share=0.1), suite)`.
+
+    Every task gets its share of the weights of the module's linear and convolutional layers, its own copy of the rest
+    (biases, normalisation, embeddings) and a linear head on what the module returns.
+
+    Args:
+        module: encoded inputs (n, ...) in, features (n, f) out; a module, whose values every task starts from (also
+            pretrained ones), or a function that makes one, called again for every task under a seed of its own.
+        name: how a saved system asks for it again, `pp.load(folder, modules={name: ...})`; None takes the class's.
+        settings: of `RSN2Config`; `init` is "backbone" unless set.
+
+    Raises:
+        InvalidInput: the module does not return features (n, f), or another module already has this name.
+    """
+    name = name or str(getattr(module, "__name__", type(module).__name__))
+    offer(name, module)
+    return RSN2(RSN2Config.of({"init": "backbone", **settings, "backbone": {"kind": "own", "name": name}}, "method"))
 
 
 def connected(mine: Mapping[str, Sequence[str]]) -> list[list[str]]:

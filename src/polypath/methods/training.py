@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ from polypath.methods.together import same_inputs
 from polypath.metrics.stopping import EarlyStopping
 
 Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
+Delta = Annotated[float, Field(ge=0)]
 
 
 class TrainingConfig(Config):
@@ -34,7 +35,8 @@ class TrainingConfig(Config):
         decay: see above.
         patience: epochs without a lower validation loss before a task (or all, where they train together) stops;
             0 trains all epochs and keeps the last state, otherwise the best state by validation loss is kept.
-        min_delta: how much lower a validation loss must be to count.
+        min_delta: how much lower a validation loss must be to count, for all tasks or task by task (`default`, else 0,
+            for those not named): losses of tasks differ in size. Tasks that stop together take the smallest of theirs.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
     """
 
@@ -48,7 +50,7 @@ class TrainingConfig(Config):
     decay_at: tuple[int, ...] = ()
     decay: float = Field(0.1, gt=0)
     patience: int = Field(0, ge=0)
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: Delta | dict[str, Delta] = 0.0
     evaluate_every: int = Field(0, ge=0)
 
     def batch_of(self, task: str) -> int:
@@ -59,6 +61,12 @@ class TrainingConfig(Config):
         if found is None:
             raise InvalidInput(f"batch: no size for task {task!r} and no 'default'; received {self.batch}")
         return found
+
+    def min_delta_of(self, tasks: Iterable[str]) -> float:
+        """How much lower the loss of these tasks must be to count."""
+        if not isinstance(self.min_delta, dict):
+            return self.min_delta
+        return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch."""
@@ -120,12 +128,12 @@ def train(
         label: under which the losses are logged.
         state: what else the loop changes, for checkpoints.
     """
-    stopping = EarlyStopping(config.patience, config.min_delta)
+    stopping = EarlyStopping(config.patience, config.min_delta_of(item.name for item in data))
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
     held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
-    for epoch in run.epochs(count, steps=_steps(by_name, groups, config), **held):
+    for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
         for optimizer in optimizers.values():
@@ -227,7 +235,8 @@ def _one_epoch(
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
 
 
-def _steps(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
+    """Optimizer steps of an epoch in which every group takes its steps in turn."""
     return sum(
         max(-(-max(len(data[n].train) for n in group) // config.batch_of(name)) for name in group) for group in groups
     )

@@ -25,6 +25,8 @@ BACKBONES: dict[str, str] = {
     "timm_stages": "polypath.nn.stages:TimmStages",
     "resnet18": "polypath.nn.resnet:ResNet18",
     "mobilenetv2": "polypath.nn.mobilenet:MobileNetV2",
+    "own": "polypath.nn.own:Own",
+    "transformer": "polypath.nn.transformer:Transformer",
 }
 
 

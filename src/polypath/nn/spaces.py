@@ -24,6 +24,7 @@ from polypath.core.task import InputSpec
 from polypath.nn.backbones import Backbone, backbone
 
 log = logging.getLogger(__name__)
+_TOLD: set[tuple[str, type[nn.Module]]] = set()  # networks are planned and restored by the hundred: said once
 
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 """Weights that `nn.MultiheadAttention` holds itself; its output projection is a linear layer."""
@@ -190,10 +191,12 @@ def _tell_unsupported(piece: str, module: nn.Module, masked: Mapping[str, tuple[
     for path, layer in module.named_modules():
         weights = [key for key, value in layer.named_parameters(recurse=False) if value.ndim > 1]
         missed = [key for key in weights if f"{path}.{key}".lstrip(".") not in masked]
-        if missed and not maskable(layer):
+        name = f"{piece}.{path}".rstrip(".")
+        if missed and not maskable(layer) and (name, type(layer)) not in _TOLD:
+            _TOLD.add((name, type(layer)))
             log.warning(
                 "layer %r (%s) has no weights that can be owned in parts: %s stay dense, a copy for every task",
-                f"{piece}.{path}".rstrip("."),
+                name,
                 type(layer).__name__,
                 ", ".join(missed),
             )

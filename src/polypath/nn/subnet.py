@@ -9,72 +9,25 @@ several owners reads the weights of all of them and the biases and norms of the 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from polypath.core.component import Component, Path
-from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
 from polypath.core.seeds import generator
-from polypath.core.task import InputSpec, Task
+from polypath.core.task import Task
 from polypath.nn.ownership import Part
 from polypath.nn.spaces import Space, Template, head_space, renamed, same_shape, spaces_of
+from polypath.nn.subnet_config import SubnetConfig, share_of
 from polypath.nn.subnet_values import Values, composed, fused
 from polypath.ops.ownership import share_count
 
-Share = float | dict[str, float]
-
-
-class SubnetConfig(Config):
-    """Shape of a network of subnetworks.
-
-    Args:
-        backbone: description, see `polypath.nn.backbones`.
-        inputs: what its shared pieces take; tasks with other inputs get first pieces of their own.
-        layers: patterns of the layers whose weights are owned in parts; the others stay dense, a copy for every task.
-        share: part of every layer's weights that a task owns, in (0, 1]; for all tasks, or task by task (`default`
-            for those not named).
-        slots: piece pattern -> task -> name of the owner that it is a user of; tasks with one owner share its weights.
-        heads: `shared` one layer for tasks with equally many outputs, positions disjoint; `masked` a layer for each
-            task, of which it owns its share; `dense` a layer for each task, whole.
-        mask_bias: biases are owned in parts like weights.
-        init: `normal` N(0, 0.05) for owned weights and 0 for their biases (the authors'), or `backbone` the
-            backbone's own initial values.
-        reads: owners whose weights a later task uses too: `none`, `earlier` all of them, `chosen` a choice.
-        dense: biases and norms: each `task`'s own, or the `first` owner's for all.
-        seed: of initial values.
-    """
-
-    backbone: dict[str, Any]
-    inputs: InputSpec = Field(...)
-    layers: tuple[str, ...] = ("*",)
-    share: Share = 0.2
-    slots: dict[str, dict[str, str]] = Field(default_factory=dict)
-    heads: Literal["shared", "masked", "dense"] = "shared"
-    mask_bias: bool = False
-    init: Literal["normal", "backbone"] = "normal"
-    reads: Literal["none", "earlier", "chosen"] = "none"
-    dense: Literal["task", "first"] = "task"
-    seed: int = 0
-
-
-def share_of(share: Share, task: str) -> float:
-    """The share of one task.
-
-    Raises:
-        InvalidInput: not named and no default, or not in (0, 1].
-    """
-    value = share if isinstance(share, (int, float)) else share.get(task, share.get("default"))
-    if value is None:
-        raise InvalidInput(f"share: none for task {task!r} and no 'default'; received {share}")
-    if not 0 < value <= 1:
-        raise InvalidInput(f"share of task {task!r}: a number above 0 and at most 1 is required, received {value}")
-    return float(value)
+Rule = Callable[[Space, str, int], int]
+"""(space, masked entry, free positions) -> how many of them a new owner gets."""
 
 
 class Subnetworks(Network):
@@ -137,12 +90,12 @@ class Subnetworks(Network):
         """Task name -> task, in the order they were added."""
         return dict(self._tasks)
 
-    def add_task(self, task: Task, share: float | None = None) -> None:
+    def add_task(self, task: Task, share: float | Rule | None = None) -> None:
         """Give the task its share of every layer: any free positions for now, with initial values.
 
         Args:
             task: a new one.
-            share: instead of the configuration's.
+            share: instead of the configuration's; or a rule that says how many, layer by layer.
 
         Raises:
             InvalidInput: the name is taken; a layer has too few free weights (names it, what is free and who holds
@@ -158,7 +111,7 @@ class Subnetworks(Network):
         for number, (piece, space) in enumerate(spaces):
             is_head = number == len(spaces) - 1
             owner = task_id if is_head else self._owner(piece, task.name, task_id)
-            owners = self._owners(space)
+            owners = self.owners(space)
             if owner not in owners:
                 wanted.append((space, owner))
             read = [] if is_head or self.config.reads == "none" else [other for other in owners if other != owner]
@@ -179,7 +132,7 @@ class Subnetworks(Network):
         for name in freed:
             space, _, owner = name.rpartition(".")
             del self.parts[space][owner]  # type: ignore[operator]
-            if not len(self.parts[space]):  # type: ignore[arg-type]
+            if not self.owners(space):
                 del self.parts[space]
             self._picked.pop(name, None)
         self._components = None
@@ -192,7 +145,8 @@ class Subnetworks(Network):
                 return owners[task]
         return task_id
 
-    def _owners(self, space: str) -> list[str]:
+    def owners(self, space: str) -> list[str]:
+        """Who owns weights of a space, in the order they came."""
         return list(self.parts[space].keys()) if space in self.parts else []  # type: ignore[operator]
 
     def _spaces_of(self, task: Task, task_id: str) -> list[tuple[str, str]]:
@@ -217,7 +171,7 @@ class Subnetworks(Network):
             self._spaces[head] = head_space(head, variant.features, outputs, self.config.mask_bias)
         return [*steps, ("head", head)]
 
-    def _counts(self, space: str, share: float, task: str) -> dict[str, int]:
+    def _counts(self, space: str, share: float | Rule, task: str) -> dict[str, int]:
         """Entry -> positions for a new owner.
 
         Raises:
@@ -228,19 +182,26 @@ class Subnetworks(Network):
         for entry in found.masked:
             size = found.size(entry)
             whole = space.startswith("head@") and self.config.heads == "dense"
-            counts[entry] = size if whole else share_count(share, size)
-            held = {owner: self.part(f"{space}.{owner}").counts()[entry] for owner in self._owners(space)}
+            held = {owner: self.part(f"{space}.{owner}").counts()[entry] for owner in self.owners(space)}
             free = size - sum(held.values())
-            if counts[entry] == 0:
+            ruled = share(found, entry, free) if callable(share) else share_count(share, size)
+            counts[entry] = size if whole else ruled
+            users = ", ".join(f"{n} of {self._users(f'{space}.{owner}')}" for owner, n in held.items()) or "none"
+            if counts[entry] == 0 and callable(share):
+                problems.append(
+                    f"layer {space}.{entry}: of its {size} weights {free} are free, which leaves none for the task; "
+                    f"held: {users}; use a wider layer or remove a task"
+                )
+            elif counts[entry] == 0:
                 problems.append(
                     f"layer {space}.{entry} has {size} weights, of which a share of {share:g} is none; use a larger "
-                    f"share, a wider layer, or leave it out with `layers`"
+                    "share, a wider layer, or leave it out with `layers`"
                 )
             elif counts[entry] > free:
-                users = ", ".join(f"{n} of {self._users(f'{space}.{owner}')}" for owner, n in held.items()) or "none"
+                given = "" if callable(share) else f" (share {share:g})"
                 problems.append(
-                    f"layer {space}.{entry}: {counts[entry]} of {size} weights wanted (share {share:g}), {free} are "
-                    f"free ({free / size:.1%}); held: {users}; use a smaller share or remove a task"
+                    f"layer {space}.{entry}: {counts[entry]} of {size} weights wanted{given}, {free} are free "
+                    f"({free / size:.1%}); held: {users}; use a smaller share or remove a task"
                 )
         if problems:
             raise InvalidInput(f"task {task!r}: " + "; ".join(problems))
@@ -251,7 +212,7 @@ class Subnetworks(Network):
 
     def _make(self, space: str, owner: str, counts: Mapping[str, int], task: Task) -> None:
         found = self._spaces[space]
-        shared = self.config.dense == "first" and not space.startswith("head") and self._owners(space)
+        shared = self.config.dense == "first" and not space.startswith("head") and self.owners(space)
         part = Part(
             found, counts, dense=not shared, picks=self.config.reads == "chosen" and space in self._template.spaces
         )
@@ -281,7 +242,7 @@ class Subnetworks(Network):
         return found
 
     def space(self, component: str) -> Space:
-        """The piece that a component is part of."""
+        """The piece of a component."""
         return self._spaces[component.rpartition(".")[0]]
 
     def own(self, task: str) -> list[str]:
@@ -292,7 +253,7 @@ class Subnetworks(Network):
     def free(self, space: str, entry: str, besides: Collection[str] = ()) -> torch.Tensor:
         """Ascending positions of a masked entry that no owner holds, those `besides` left out of account."""
         held = torch.zeros(self._spaces[space].size(entry), dtype=torch.bool)
-        for owner in self._owners(space):
+        for owner in self.owners(space):
             if owner not in besides:
                 held[self.part(f"{space}.{owner}").positions(entry).cpu()] = True
         return (~held).nonzero().view(-1)
@@ -302,20 +263,26 @@ class Subnetworks(Network):
         space, _, owner = component.rpartition(".")
         return self._values.initial(self._spaces[space], owner, self.config, task.inputs)
 
-    def widen(self, component: str, task: Task, besides: Collection[str] = ()) -> None:
+    def widen(self, component: str, task: Task, besides: Collection[str] = (), *, zero: bool = False) -> None:
         """Let a component hold every free position of its layers, with initial values; for training before a choice.
 
         Args:
             component: whose own positions count as free.
             task: one that uses it.
             besides: components of the same space whose positions count as free too (chosen later, disjointly).
+            zero: start from zero instead, as pruned weights are.
         """
         space, _, owner = component.rpartition(".")
         values, _ = self.initial(component, task)
+        values = {entry: torch.zeros_like(value) for entry, value in values.items()} if zero else values
         skipped = {owner, *(name.rpartition(".")[2] for name in besides if name.rpartition(".")[0] == space)}
         for entry in self._spaces[space].masked:
             free = self.free(space, entry, besides=skipped)
             self.part(component).put(entry, free, values[entry].view(-1)[free], self._spaces[space].size(entry))
+
+    def hold(self, component: str, entry: str, positions: torch.Tensor, values: torch.Tensor) -> None:
+        """Let a component hold these ascending positions of a layer, with these values, and no others."""
+        self.part(component).put(entry, positions, values, self.space(component).size(entry))
 
     def settle(self, component: str, entry: str, positions: torch.Tensor) -> None:
         """Let a component keep these of the positions it holds, with their values."""
@@ -339,17 +306,27 @@ class Subnetworks(Network):
             if counts:
                 self._picked[step[-1]] = counts
 
+    def older(self, task: str) -> dict[str, list[str]]:
+        """Component that the task's learning moves -> components of earlier owners that the same step reads."""
+        self.task_named(task)
+        return {step[-1]: step[:-1] for step in self._steps[task] if len(step) > 1}
+
     def stacked(self, space: str, entry: str) -> torch.Tensor:
         """The paper's (t, m, n) representation: one dense weight for each owner, in the order they came.
 
         Equation 3: at every position at most one of them is not zero.
         """
         found = self._spaces[space]
-        return torch.stack([composed(found, [self.part(f"{space}.{o}")], entry) for o in self._owners(space)])
+        return torch.stack([composed(found, [self.part(f"{space}.{o}")], entry) for o in self.owners(space)])
+
+    @property
+    def template(self) -> Template:
+        """The spaces of the backbone, in order, whether or not anybody owns a part of them."""
+        return self._template
 
     @property
     def spaces(self) -> dict[str, Space]:
-        """Space name -> space, of those in use."""
+        """Spaces in use, by name."""
         return {name: self._spaces[name] for name in self.parts}
 
     # ---- components and paths ---------------------------------------------------------------------------------
@@ -392,8 +369,23 @@ class Subnetworks(Network):
         return out
 
     def soften(self, component: str, entry: str, real: nn.Parameter | None, threshold: float = 0.0) -> None:
-        """While learning: let a real mask over the older owners' positions choose among their weights (None: end)."""
+        """While learning: let a real mask over the older owners' positions choose among their weights (None: end).
+
+        The mask's n-th number belongs to the n-th of `older` positions.
+        """
         self._values.soften(self.part(component), entry, real, threshold)
+
+    def limit(self, component: str, entry: str, keep: torch.Tensor | None) -> None:
+        """While learning: the weight composed for a path that ends in this component is zero outside `keep`.
+
+        Gradients pass straight through, to weights inside and outside alike. None ends it.
+
+        Args:
+            component: the last one of a step.
+            entry: masked entry.
+            keep: bool (size,); changing it in place changes what the next step reads.
+        """
+        self._values.limit(self.part(component), entry, keep)
 
     def fuse(self, path: Path) -> nn.Module:
         """A plain network with the composed weights, BatchNorm folded, dead units left out."""

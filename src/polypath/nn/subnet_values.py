@@ -18,10 +18,10 @@ from polypath.nn.compact import compacted
 from polypath.nn.fold import folded_copy
 from polypath.nn.ownership import Part
 from polypath.nn.spaces import Space, maskable
-from polypath.ops.ownership import binarised, compose
+from polypath.ops.ownership import binarised, compose, limited
 
 if TYPE_CHECKING:
-    from polypath.nn.subnet import SubnetConfig
+    from polypath.nn.subnet_config import SubnetConfig
 
 STD = 0.05  # of the authors' initial weights (Keras' random_normal)
 
@@ -55,6 +55,7 @@ class Values:
         self._bases: dict[tuple[int, str], Base] = {}
         self._soft: weakref.WeakKeyDictionary[Part, dict[str, tuple[nn.Parameter, float]]]
         self._soft = weakref.WeakKeyDictionary()
+        self._limits: weakref.WeakKeyDictionary[Part, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
         self._built: tuple[tuple[object, ...], dict[str, nn.Module]] | None = None
 
     def forget(self) -> None:
@@ -73,6 +74,14 @@ class Values:
             masks.pop(entry, None)
         else:
             masks[entry] = (real, threshold)
+
+    def limit(self, part: Part, entry: str, keep: torch.Tensor | None) -> None:
+        """Let what is composed for this part be zero outside `keep` while learning; None ends it."""
+        masks = self._limits.setdefault(part, {})
+        if keep is None:
+            masks.pop(entry, None)
+        else:
+            masks[entry] = keep
 
     # ---- initial values ---------------------------------------------------------------------------------------
 
@@ -116,31 +125,40 @@ class Values:
         return state, not dense.stats.training
 
     def _weight(self, space: Space, parts: Sequence[Part], entry: str) -> torch.Tensor:
-        mine, older = parts[-1], parts[:-1]
+        mine = parts[-1]
         if mine.values(entry).is_meta:  # planned: a shape is all there is
             return torch.empty(space.masked[entry], device="meta")
-        chosen = bool(mine.pick._buffers)
-        soft = self._soft.get(mine, {}).get(entry)
-        if not older or (chosen and soft is None and not len(mine.picked(entry))):
+        weight = self._composed(space, mine, parts[:-1], entry)
+        keep = self._limits.get(mine, {}).get(entry)
+        return weight if keep is None else limited(weight, keep.view(weight.shape))
+
+    def _composed(self, space: Space, mine: Part, older: Sequence[Part], entry: str) -> torch.Tensor:
+        if mine.pick._buffers:
+            return self._with_choice(space, mine, older, entry)
+        if not older:
             return composed(space, [mine], entry)
         if any(part.values(entry).requires_grad for part in older):
-            return composed(space, parts, entry)  # all learn together (nested subnetworks)
-        base = self._base(space, older, entry)
-        if not chosen:
-            return composed(space, [mine], entry, base)
-        at = torch.cat([part.positions(entry) for part in older]) if soft is not None else mine.picked(entry)
-        values = base[at]
+            return composed(space, [*older, mine], entry)  # all learn together (nested subnetworks)
+        return composed(space, [mine], entry, self._base(space, older, entry))
+
+    def _with_choice(self, space: Space, mine: Part, older: Sequence[Part], entry: str) -> torch.Tensor:
+        """Own weights, and those of older owners that were chosen; these are constants whoever asks for gradients."""
+        soft = self._soft.get(mine, {}).get(entry)
+        if not older or (soft is None and not len(mine.picked(entry))):
+            return composed(space, [mine], entry)
+        at = mine.picked(entry) if soft is None else torch.cat([part.positions(entry) for part in older])
+        values = self._base(space, older, entry)[at]
         if soft is not None:
             values = values * binarised(soft[0], soft[1])
-        size, own = space.size(entry), mine.values(entry)
-        return compose(size, [mine.positions(entry), at], [own, values]).view(space.masked[entry])
+        own = mine.values(entry)
+        return compose(space.size(entry), [mine.positions(entry), at], [own, values]).view(space.masked[entry])
 
     def _base(self, space: Space, older: Sequence[Part], entry: str) -> torch.Tensor:
         """The older owners' weights, flat; they do not change while somebody else learns, so they are composed once."""
         held = [part.values(entry) for part in older]
         key = (id(older[-1]), f"{space.name}.{entry}")
         found = self._bases.get(key)
-        if found is None or not found.of(held):
+        if found is None or not found.of(held) or found.weight.device != held[0].device:
             with torch.no_grad():
                 weight = composed(space, older, entry).reshape(-1).detach()
             self._bases[key] = found = Base(held, [value._version for value in held], weight)

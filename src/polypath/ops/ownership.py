@@ -151,3 +151,24 @@ def binarised(real: torch.Tensor, threshold: float) -> torch.Tensor:
     """1 where `real` is above the threshold, else 0, with the straight-through gradient (Piggyback, CPG)."""
     out: torch.Tensor = _Binarised.apply(real, threshold)
     return out
+
+
+class _Limited(torch.autograd.Function):
+    """Zero outside a mask; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx, weight, keep):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN205, D102
+        return torch.where(keep, weight, weight.new_zeros(()))
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN205, D102
+        return gradient, None
+
+
+def limited(weight: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """`weight` where `keep` (bool, same shape), zero elsewhere, with the straight-through gradient (NestedNet).
+
+    A weight outside the mask is trained as if it were inside, so that it can come back when masks are chosen again.
+    """
+    out: torch.Tensor = _Limited.apply(weight, keep)
+    return out

@@ -24,8 +24,13 @@ RECIPES: dict[str, str] = {
     "part/five_tasks": "polypath.recipes.part.five_tasks:experiment",
     "part/representations": "polypath.recipes.part.representations:experiment",
     "part/representations_b": "polypath.recipes.part.representations:experiment_b",
+    "rsn2/capacity": "polypath.recipes.rsn2.capacity:experiment",
     "rsn2/digits_fashion_fc": "polypath.recipes.rsn2.digits_fashion_fc:experiment",
+    "rsn2/easy_hard": "polypath.recipes.rsn2.easy_hard:experiment",
+    "rsn2/faces_cifar": "polypath.recipes.rsn2.faces_cifar:experiment",
     "rsn2/fashion_ensemble": "polypath.recipes.rsn2.fashion_ensemble:experiment",
+    "rsn2/four_domains": "polypath.recipes.rsn2.four_domains:experiment",
+    "rsn2/reuters": "polypath.recipes.rsn2.reuters:experiment",
 }
 
 

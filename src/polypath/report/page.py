@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polypath.core.files import write_atomically
-from polypath.report import headline, sections, tables
+from polypath.report import answers, headline, sections, tables
 from polypath.report.pareto import pareto
 from polypath.report.records import Records, read_run
 from polypath.report.summary import summarise, write_summary
@@ -80,6 +80,8 @@ def _context(records: Records) -> dict[str, Any]:
         "curves": sections.curves(records, summary),
         "matrices": sections.matrices(summary),
         "confusion": sections.confusion(records),
+        "ensembles": answers.ensemble_grid(summary),
+        "f1": answers.f1_grid(summary),
         "costs": sections.costs(summary),
         "cost_grid": tables.cost_grid(summary),
         "pareto": pareto(records.results),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,17 +177,23 @@ def _missing(results: list[Result], started: dict[tuple[str, int], Path], config
         ]
         if not seeds and not any(v == variant for v, _ in done):
             said.append(f"Variant {variant}: no finished result (it was not started).")
-    return tuple(said + _incomplete(results))
+    return tuple(said + _incomplete(results, config))
 
 
-def _incomplete(results: Iterable[Result]) -> list[str]:
-    """Parts that a finished result lacks."""
+def _incomplete(results: Iterable[Result], config: Mapping[str, Any] | None = None) -> list[str]:
+    """Parts that a finished result lacks; a variant that was planned with a few tasks lacks none of the others."""
     results = list(results)
-    everything = list(dict.fromkeys(task.name for result in results for task in result.tasks))
+    planned = (config or {}).get("variants")
+    plans = planned if isinstance(planned, dict) else {}
+    elsewhere = {name for name, plan in plans.items() if isinstance(plan, dict) and plan.get("suite") is not None}
+    everything = list(dict.fromkeys(t.name for r in results if r.variant not in elsewhere for t in r.tasks))
     said = []
     for result in results:
         have = {task.name for task in result.tasks}
         where = f"Variant {result.variant}, seed {result.seed}: "
-        said += [where + f"task {name} is absent." for name in everything if name not in have]
+        plan = plans.get(result.variant)
+        chosen = plan.get("tasks") if isinstance(plan, dict) else None
+        wanted = () if result.variant in elsewhere else chosen or everything
+        said += [where + f"task {name} is absent." for name in wanted if name not in have]
         said += [where + f"task {task.name} has no test value." for task in result.tasks if not task.test]
     return said

@@ -127,7 +127,38 @@ def _variant(results: Sequence[Result]) -> dict[str, Any]:
             "unlearned": _matrix([r.lifelong.unlearned for r in results if r.lifelong.unlearned is not None]),
         },
         "tasks": {name: _task(results, name) for name in names},
+        "ensembles": _ensembles(results),
     }
+
+
+def ensemble_by_seed(results: Iterable[Result], variant: str, metric: str) -> dict[int, float]:
+    """Seed -> test value of the common answer of a variant's first ensemble."""
+    found = {}
+    for result in results:
+        records = result.analysis.get("ensemble") or ()
+        if result.variant == variant and records and metric in records[0]["test"]:
+            found[result.seed] = float(records[0]["test"][metric])
+    return found
+
+
+def _ensembles(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Groups of tasks that answer together: their common answer, and each alone (mean and best), by their metric."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for result in results:
+        for record in result.analysis.get("ensemble") or ():
+            groups.setdefault(tuple(record["tasks"]), []).append(record)
+    found = []
+    for tasks, records in groups.items():
+        metric = next(iter(records[0]["test"]))
+        best = min if lower_is_better(metric) else max
+        alone = [[member[metric] for member in record["members"].values()] for record in records]
+        figures = {
+            "together": spread(record["test"][metric] for record in records),
+            "mean": spread(statistics.fmean(values) for values in alone),
+            "best": spread(best(values) for values in alone),
+        }
+        found.append({"tasks": list(tasks), "metric": metric, **figures})
+    return found
 
 
 def _task(results: Sequence[Result], name: str) -> dict[str, Any]:
@@ -135,6 +166,7 @@ def _task(results: Sequence[Result], name: str) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "metric": next((m for task in records if (m := main_metric(task))), None),
         "test": _spreads([task.test for task in records]),
+        "f1": _spreads([task.f1 for task in records]),
     }
     for key in COSTS:
         figures[key] = spread(v for task in records if (v := getattr(task, key)) is not None)

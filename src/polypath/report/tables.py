@@ -13,7 +13,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.files import read_json
 from polypath.core.result import Result
 from polypath.report.records import read_results
-from polypath.report.summary import by_seed, lower_is_better, spread
+from polypath.report.summary import by_seed, ensemble_by_seed, lower_is_better, spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -171,8 +171,8 @@ def reproduction_grid(folder: str | Path) -> Grid:
     Args:
         folder: docs/results/<recipe>/, holding results.json files at any depth and paper.json:
             `{"source": "...", "figures": [{"label", "variant", "metric", "task" (absent: mean over tasks), "value",
-            "sd" (optional)}]}`. A figure nobody ran shows "not run"; one worse than the paper's by more than both
-            spreads together shows "not reached".
+            "sd" (optional)}]}`; `"ensemble": true` asks for the common answer of the variant's tasks. A figure nobody
+            ran shows "not run"; one worse than the paper's by more than both spreads together shows "not reached".
 
     Raises:
         InvalidInput: no paper.json there, or one that is not of this form.
@@ -202,7 +202,13 @@ def _paper(folder: Path) -> dict[str, Any]:
 def _reproduced(figure: Mapping[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
     variant, metric, value = figure["variant"], figure["metric"], float(figure["value"])
     paper = measured({"mean": value, "sd": figure.get("sd")})
-    ours = spread(by_seed(results, variant, figure.get("task"), metric).values())
+    together = bool(figure.get("ensemble"))
+    found = (
+        ensemble_by_seed(results, variant, metric)
+        if together
+        else by_seed(results, variant, figure.get("task"), metric)
+    )
+    ours = spread(found.values())
     if ours is None:
         return (figure["label"], paper, "not run", "0", NOTHING, NOTHING, NOTHING)
     worse = ours["mean"] - value if lower_is_better(metric) else value - ours["mean"]

@@ -85,9 +85,10 @@ class Candidate:
     def unlearned(self) -> dict[str, str]:
         """Digests of the network with the first two tasks added, before anything is learned."""
         engine = Engine(seed=self.seed, config=RunConfig.of(self.settings, "run"), progress=False)
-        network = self.factory().build([data.task for data in self.first], engine)
+        method = self.factory()
+        network = method.build([data.task for data in self.first], engine)
         for data in self.first:
-            network.add_task(data.task)
+            method.admit(network, data.task)
         return network.digests()
 
     def twin(self) -> System:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
+from polypath.core import accounting
 from polypath.core.component import digest
+from polypath.core.errors import InvalidInput
 from polypath.store import Store
 from polypath.system import System, load
 from polypath.testing.exam import (
@@ -85,7 +87,7 @@ def law_store_never_overwrites(candidate: Candidate) -> None:
         candidate.twin().save(folder)
         system = load(folder)
         before = component_files(folder)
-        system.remove(next(iter(system.tasks)))
+        system.remove(_leaving(law, system))
         require(component_files(folder) == before, law, "removing a task changed files before anything was saved")
         system.save(folder)
         after = component_files(folder)
@@ -103,11 +105,43 @@ def _compare_files(law: str, before: Files, after: Files, what: str) -> None:
     require(not changed, law, f"{what} wrote {len(changed)} component file(s) again: {changed[:5]}")
 
 
+def _leaving(law: str, system: System) -> str:
+    """The first task that nobody builds on.
+
+    Before that every task that others build on is asked to go: that must be refused, name them, and change nothing.
+    """
+    network = system.network
+    depends = accounting.dependencies(network.paths(), network.components())
+    here = [n for n, held in network.tensors(network.components()).items() if not any(t.is_meta for t in held.values())]
+    known, digests = list(system.tasks), network.digests(here)
+    for task, others in depends.items():
+        if not others:
+            continue
+        try:
+            system.remove(task)
+        except InvalidInput as error:
+            missing = [name for name in others if repr(name) not in str(error)]
+            require(not missing, law, f"the refusal to remove {task!r} does not name {missing}: {error}")
+        else:
+            require(False, law, f"{task!r} was removed although {list(others)} build on it")
+        require(list(system.tasks) == known, law, f"after the refusal the system knows {list(system.tasks)}")
+    require_equal_digests(law, digests, system.network.digests(here), "after the refusals")
+    found = [task for task in known if not depends[task]]
+    require(bool(found), law, f"every task is built on by another, so none can be removed: {depends}")
+    return found[0]
+
+
 def law_removed_is_gone(candidate: Candidate) -> None:
-    """Removing a task frees or resets what only it used, reports what its data left behind, and touches nobody else."""
+    """Removing a task frees or resets what only it used, reports what its data left behind, and touches nobody else.
+
+    A task that others build on cannot be removed alone: that is refused with their names. Asked to cascade, it takes
+    them along.
+    """
     law = "removed is gone"
     system, before = candidate.twin(), candidate.network
-    task, other = list(before.tasks)[:2]
+    _cascades(law, candidate)
+    task = _leaving(law, system)
+    other = next(name for name in before.tasks if name != task)
     alone = set(before.reach(task).components) - {
         name for rest in before.tasks if rest != task for name in before.reach(rest).components
     }
@@ -132,6 +166,19 @@ def law_removed_is_gone(candidate: Candidate) -> None:
     require(same, law, f"outputs of {other!r} changed")
 
 
+def _cascades(law: str, candidate: Candidate) -> None:
+    paths, parts = candidate.network.paths(), candidate.network.components()
+    for task, others in accounting.dependencies(paths, parts).items():
+        if others:
+            system = candidate.twin()
+            gone = set(system.remove(task, cascade=True).removed)
+            require(gone >= {task, *others}, law, f"{task!r} was removed with {sorted(gone)}, {list(others)} needed it")
+            require(not gone & system.tasks.keys(), law, "tasks that were removed in a cascade are still there")
+            left = set(system.network.components()) - {n for p in system.network.paths().values() for n in p.components}
+            own = [name for name in left if parts[name].kind == "own"]
+            require(not own, law, f"components of removed tasks are still there: {sorted(own)[:5]}")
+
+
 def _difference(expected: set[str], found: set[str]) -> str:
     return (
         f"not freed or reset though only the task used it: {sorted(expected - found)[:5]}; "
@@ -145,10 +192,14 @@ def _never_moved(candidate: Candidate, name: str) -> bool:
 
 
 def law_removed_can_return(candidate: Candidate) -> None:
-    """Remove, save, load, learn the task again: it answers, the others are as the isolation says, and all verifies."""
+    """Remove, save, load, learn the task again: it answers, the others are as the isolation says, and all verifies.
+
+    The task is the first that nobody builds on.
+    """
     law = "removed can return"
     system = candidate.twin()
-    task, other = list(system.tasks)[:2]
+    task = _leaving(law, system)
+    (other,) = (name for name in system.tasks if name != task)
     system.remove(task)
     with Scratch() as folder:
         system.save(folder)

@@ -140,7 +140,7 @@ class _Killed(BaseException):
 
 
 def law_killed_runs_resume(candidate: Candidate) -> None:
-    """A run killed after every single epoch and resumed each time ends as the unbroken one.
+    """A run killed after every single epoch of every loop and resumed each time ends as the unbroken one.
 
     Digests, plan, history, test metrics and learning curves are equal.
     """
@@ -157,11 +157,11 @@ def law_killed_runs_resume(candidate: Candidate) -> None:
 
 
 def _killed_after_every_epoch(candidate: Candidate, out: Path) -> tuple[System, int]:
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int, int]] = set()
 
     def kill(now: Progress) -> None:
         # An epoch that ends is told with the number of the next one, at step 0.
-        here = (now.stage, now.epoch)
+        here = (now.stage, now.loop, now.epoch)
         if now.step == 0 and now.epoch > 0 and here not in seen:
             seen.add(here)
             raise _Killed

@@ -16,13 +16,15 @@ class Progress:
 
     Args:
         stage, stages: stage being learned, and how many there are.
-        epoch, epochs: of this stage.
+        loop: which of the stage's loops over epochs (training, retraining after pruning, ...), from 0.
+        epoch, epochs: of this loop.
         step, steps: optimizer steps done and due in this epoch.
         seconds_left: estimate for this stage, None before the first steps.
     """
 
     stage: int
     stages: int
+    loop: int
     epoch: int
     epochs: int
     step: int
@@ -47,7 +49,7 @@ class Display:
         self._told = 0.0
         self._began = 0.0
         self._first = 0
-        self.stage, self.stages, self.epoch, self.epochs, self.step, self.steps = 0, 1, 0, 0, 0, 0
+        self.stage, self.stages, self.loop, self.epoch, self.epochs, self.step, self.steps = 0, 1, 0, 0, 0, 0, 0
 
     def __enter__(self) -> Self:
         if self._show:
@@ -74,9 +76,9 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    def begin(self, stage: int, stages: int, epochs: int, steps: int, first: int) -> None:
-        """A stage starts at epoch `first`."""
-        self.stage, self.stages, self.epochs, self.steps = stage, stages, epochs, steps
+    def begin(self, stage: int, stages: int, loop: int, epochs: int, steps: int, first: int) -> None:
+        """A loop of a stage starts at epoch `first`."""
+        self.stage, self.stages, self.loop, self.epochs, self.steps = stage, stages, loop, epochs, steps
         self.epoch, self.step, self._first, self._began = first, 0, first, time.monotonic()
         if self._bar is not None:
             if self._row is not None:
@@ -107,4 +109,5 @@ class Display:
         due = (self.epochs - self.epoch) * self.steps - self.step
         left = (now - self._began) / done * due if done else None
         assert self._on_progress is not None
-        self._on_progress(Progress(self.stage, self.stages, self.epoch, self.epochs, self.step, self.steps, left))
+        where = (self.stage, self.stages, self.loop, self.epoch, self.epochs, self.step, self.steps)
+        self._on_progress(Progress(*where, left))

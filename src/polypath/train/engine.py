@@ -140,7 +140,7 @@ class Engine:
     def _epochs(self, count: int, steps: int, state: dict[str, Any]) -> Generator[int, None, None]:
         number, self._loops = self._loops, self._loops + 1
         first = self._restored(number, state)
-        self.display.begin(self.stage, self.stages, count, steps, first)
+        self.display.begin(self.stage, self.stages, number, count, steps, first)
         self.epoch = max(first - 1, 0)
         for epoch in range(first, count):
             self.epoch = epoch

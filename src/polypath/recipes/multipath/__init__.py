@@ -1,4 +1,4 @@
-"""Experiments of the Multi-Path paper (Park, Lee, Kim: Resource-efficient multi-task deep learning using a multi-path network, 2022, section IV)."""
+"""Experiments of the Multi-Path paper (Park, Lee, Kim: Resource-efficient multi-task deep learning, section IV)."""
 
 from __future__ import annotations
 

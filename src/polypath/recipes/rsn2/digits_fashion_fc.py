@@ -3,7 +3,7 @@
 Full: six layers of 1,000, 10 % of the weights a task, both tasks together, batch 512. The paper: 97 and 86 %; dense
 controls (5,800,010 parameters each) 97 and 88 %. The authors' script ranks gradients of the whole training set, the
 paper speaks of a subset: 1,000 examples here as in its other experiments; `--set method.samples=48000` takes all.
-Quick: the same network, 6,000 images a task, at most eight epochs; minutes on two cores.
+Quick: the same network, 6,000 images a task in batches of 128, at most eight epochs; minutes on two cores.
 Run: polypath run rsn2/digits_fashion_fc --out runs/digits_fashion_fc
 """
 
@@ -30,7 +30,7 @@ def experiment(size: Size = "full") -> Experiment:
     rows, network, training, selection = dict(LAST_FIFTH), dict(FULLY_CONNECTED), dict(TRAINING), dict(SELECTION)
     if size == "quick":
         rows = first_rows(6_000, 2_000)
-        training |= {"epochs": 8}
+        training |= {"epochs": 8, "batch": 128}
     if size == "smoke":
         rows = first_rows(250, 100)
         network |= {"hidden": [40, 40]}

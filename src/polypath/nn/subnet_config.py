@@ -1,0 +1,79 @@
+"""Shape of a network of subnetworks: its backbone, what its tasks own of it and what they read of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from polypath.core.config import Config
+from polypath.core.errors import InvalidInput
+from polypath.core.task import InputSpec, Task
+
+Share = float | dict[str, float]
+
+
+class SubnetConfig(Config):
+    """Shape of a network of subnetworks.
+
+    Args:
+        backbone: description, see `polypath.nn.backbones`.
+        inputs: what its shared pieces take; tasks with other inputs get first pieces of their own.
+        layers: patterns of the layers whose weights are owned in parts; the others stay dense, a copy for every task.
+        share: part of every layer's weights that a task owns, in (0, 1]; for all tasks, or task by task (`default`
+            for those not named).
+        slots: piece pattern -> task -> name of the owner that it is a user of; tasks with one owner share its weights.
+        heads: `shared` one layer for tasks with equally many outputs, positions disjoint; `masked` a layer for each
+            task, of which it owns its share; `dense` a layer for each task, whole.
+        mask_bias: biases are owned in parts like weights.
+        init: `normal` N(0, 0.05) for owned weights and 0 for their biases (the authors'), or `backbone` the
+            backbone's own initial values.
+        reads: owners whose weights a later task uses too: `none`, `earlier` all of them, `chosen` a choice.
+        dense: biases and norms: each `task`'s own, or the `first` owner's for all.
+        seed: of initial values.
+    """
+
+    backbone: dict[str, Any]
+    inputs: InputSpec = Field(...)
+    layers: tuple[str, ...] = ("*",)
+    share: Share = 0.2
+    slots: dict[str, dict[str, str]] = Field(default_factory=dict)
+    heads: Literal["shared", "masked", "dense"] = "shared"
+    mask_bias: bool = False
+    init: Literal["normal", "backbone"] = "normal"
+    reads: Literal["none", "earlier", "chosen"] = "none"
+    dense: Literal["task", "first"] = "task"
+    seed: int = 0
+
+
+def share_of(share: Share, task: str) -> float:
+    """The share of one task.
+
+    Raises:
+        InvalidInput: not named and no default, or not in (0, 1].
+    """
+    value = share if isinstance(share, (int, float)) else share.get(task, share.get("default"))
+    if value is None:
+        raise InvalidInput(f"share: none for task {task!r} and no 'default'; received {share}")
+    if not 0 < value <= 1:
+        raise InvalidInput(f"share of task {task!r}: a number above 0 and at most 1 is required, received {value}")
+    return float(value)
+
+
+def common_shape(tasks: Sequence[Task]) -> InputSpec:
+    """The input shape that most tasks have: what the shared pieces take (the first such, where several are equal)."""
+    shapes = [str(task.inputs) for task in tasks]
+    found: InputSpec = max(tasks, key=lambda task: shapes.count(str(task.inputs))).inputs
+    return found
+
+
+def increasing(ratios: tuple[float, ...]) -> tuple[float, ...]:
+    """The ratios, once it is certain that they grow and stay in (0, 1]; ValueError otherwise."""
+    grows = all(low < high for low, high in zip((0.0, *ratios), ratios, strict=False))
+    if not ratios or not grows or ratios[-1] > 1:
+        raise ValueError(
+            "one number or more above 0 and at most 1 is required, each larger than the one before; "
+            f"received {list(ratios)}"
+        )
+    return ratios
