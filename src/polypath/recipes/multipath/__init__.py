@@ -30,13 +30,16 @@ def plan(epochs: int) -> dict[str, Any]:
     return {"epochs": epochs, "decay_at": [epochs // 2, epochs * 3 // 4] if epochs >= 4 else []}
 
 
-def others(config: dict[str, Any], size: Size) -> dict[str, Variant]:
+FIVE, THREE = (0.4, 0.6, 0.7, 0.8, 1.0), (0.5, 0.8, 1.0)  # of the network after each task, in PackNet and NestedNet
+
+
+def others(config: dict[str, Any], size: Size, ratios: tuple[float, ...] = ()) -> dict[str, Variant]:
     """What the paper compares with, as far as it is here, on the same backbone, optimizer and batches."""
     shared: dict[str, Any] = {key: config[key] for key in ("backbone", "epochs", "decay_at", "batch") if key in config}
     alone: dict[str, Any] = {**shared, "optimizer": "sgd", "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4}
     searches: dict[str, tuple[int, int]] = {"full": (50, 10), "quick": (3, 1), "smoke": (1, 0)}
     search = searches[size]
-    return {
+    found = {
         "single": Variant(method="single", config=alone),
         "mtan": Variant(method="mtan", config=shared),
         "adashare": Variant(
@@ -44,3 +47,9 @@ def others(config: dict[str, Any], size: Size) -> dict[str, Variant]:
             config={**shared, "search_epochs": search[0], "warmup_epochs": search[1], "draws": 1},
         ),
     }
+    if ratios:
+        # "PackNet with batch normalisation": every task has its own. It trains again with what pruning left.
+        again = {"retrain_epochs": max(1, config["epochs"] // 2), "retrain_rate": 0.01, "dense": "task"}
+        found["packnet"] = Variant(method="packnet", config={**alone, **again, "ratios": ratios})
+        found["nestednet"] = Variant(method="nestednet", config={**alone, "ratios": ratios, "ratio_of": "weights"})
+    return found

@@ -28,6 +28,7 @@ from polypath.recipes.multipath import (
     MOBILENET_CUTS,
     RESNET,
     SEEDS,
+    THREE,
     others,
     plan,
     thinner,
@@ -53,7 +54,7 @@ def experiment(size: Size = "full") -> Experiment:
     variants = compared(resnet)
     second = {f"mobilenet_{name}": variant for name, variant in compared(mobilenet).items()}
     if size == "full":
-        variants |= {**others(resnet, size), **second}
+        variants |= {**others(resnet, size, THREE), **second}
     if size == "smoke":
         variants = {"distilled": variants["distilled"], "mobilenet_plain": second["mobilenet_plain"]}
     return Experiment(
