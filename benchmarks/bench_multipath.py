@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--stems", nargs="+", default=["paper", "cifar"])
+    parser.add_argument("--cases", nargs="+", default=["paper:1", "paper:32", "cifar:1", "cifar:32"], help="STEM:BATCH")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--system", help="folder of a system learned with exits='all'")
     parser.add_argument("--drop", type=float, default=0.01)
@@ -40,14 +40,15 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     figures: dict[str, Any] = {"targets": {"one forward for five tasks": 2.5}, "rounds": args.rounds}
     types = [torch.float32] + ([torch.bfloat16] if args.bf16 or cpu_facts()["bf16"] else [])
-    for stem in args.stems:
-        for size in (1, 32):
-            for dtype in types:
-                key = f"{stem}_stem_batch_{size}_{str(dtype).removeprefix('torch.')}"
-                figures[key] = branches(stem, size, dtype, args.rounds)
+    for case in args.cases:
+        stem, size = case.split(":")
+        for dtype in types:
+            key = f"{stem}_stem_batch_{size}_{str(dtype).removeprefix('torch.')}"
+            figures[key] = branches(stem, int(size), dtype, args.rounds)
     if args.system:
         figures["early_stopping"] = stopping_early(args.system, args.drop)
-    command = "python benchmarks/bench_multipath.py" + (" --system SYSTEM" if args.system else "")
+    command = f"python benchmarks/bench_multipath.py --cases {' '.join(args.cases)}"
+    command += " --system SYSTEM" if args.system else ""
     write_record("multipath", figures, command, args.out)
 
 

@@ -3,8 +3,8 @@
 Full: ResNet-18 in the paper's layout, five branches at 24.9, 35.5, 57.8, 78.9 and 100 % of the parameters, tasks on
 branches in the order of their classes; SGD with Nesterov momentum 0.9, learning rate 0.1, batch 128, T = 2, alpha = 1
 (additive). 200 epochs, weight decay 5e-4, crop and flip are our assumptions. Beside it: every task alone, hard sharing,
-MTAN, AdaShare (one drawn policy: no images are kept back to choose among several), PackNet and NestedNet. The paper's accuracies of these
-rows are multiples of 1/384, that is of three batches of 128, and differ by less than that noise: do not tune to them.
+MTAN, AdaShare (one drawn policy: no images are kept back to choose among several), PackNet and NestedNet. The paper's
+accuracies are multiples of 1/384, that is of three batches of 128, and differ by less than that noise: no target.
 Orders: the same with tasks on branches in three random orders (branch k gets the k-th task of the order).
 Quick: width 0.5, 40 images a class, three epochs, one seed.
 Run: polypath run multipath/split_cifar100 --out runs/split_cifar100
@@ -16,7 +16,7 @@ from typing import Any
 
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment, Variant
-from polypath.recipes.multipath import AUGMENT, FIVE, RESNET, SEEDS, others, plan, thinner
+from polypath.recipes.multipath import AUGMENT, FIVE, RESNET, SEEDS, THREE, others, plan, thinner
 
 
 def settings(dataset: str, size: Size) -> tuple[dict[str, Any], dict[str, Any], tuple[int, ...]]:
@@ -35,7 +35,7 @@ def settings(dataset: str, size: Size) -> tuple[dict[str, Any], dict[str, Any], 
 
 def compared(config: dict[str, Any], size: Size, dataset: str) -> dict[str, Variant]:
     """Multi-Path with and without distillation, and the methods it is compared with (once in smoke size)."""
-    more = others(config, size, FIVE)
+    more = others(config, size, THREE if size == "smoke" else FIVE)
     found = {
         "distilled": Variant(method="multipath", config=config),
         "plain": Variant(method="multipath", config={**config, "distill": False}),
