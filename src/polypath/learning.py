@@ -272,7 +272,7 @@ def _stages(
             facts = {**system.entries[name].facts, **suite[name].facts}
             system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
         # Equal digests are equal answers: only tasks that something was moved on are measured again.
-        touched = accounting.affected_by(system.network.paths(), changed)
+        touched = accounting.affected_by(system.network.reaches(), changed)
         engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched])
         engine.journal.flush()
         _remember_scores(system, engine, number)
@@ -307,7 +307,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
                 "the previous system is kept"
             )
-    used = {name for task in stage.tasks for name in network.path(task).components}
+    used = {name for task in stage.tasks for name in network.reach(task).components}
     system.adopt(network, stage.tasks, [name for name in changed if name in used])
     return set(changed)
 
@@ -316,7 +316,7 @@ def _moved(
     old: Network, new: Network, tasks: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
 ) -> list[str]:
     """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
-    held = {name for task in tasks for name in old.path(task).components}
+    held = {name for task in tasks for name in old.reach(task).components}
     moved = sorted(name for name in held if after.get(name) != before[name])
     kept = new.tasks
     return moved + [
@@ -349,8 +349,11 @@ def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], met
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:
     for line in engine.journal.lines:
         if line["kind"] == "score" and line["split"] == "test" and line["stage"] == stage:
-            if line["task"] in system.entries:
-                system.entries[line["task"]] = system.entries[line["task"]].changed(metrics=line["values"])
+            entry = system.entries.get(line["task"])
+            if entry is not None and "exit" in line:
+                system.entries[line["task"]] = entry.changed(exits={**entry.exits, line["exit"]: line["values"]})
+            elif entry is not None:
+                system.entries[line["task"]] = entry.changed(metrics=line["values"])
 
 
 def _run_id(identity: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from polypath.core import accounting
 from polypath.core.examples import Suite, TaskData
 from polypath.core.network import Network
-from polypath.core.result import Curve, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
+from polypath.core.result import Curve, ExitResult, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
 from polypath.metrics import LOWER_IS_BETTER, backward_transfer, convergence_epoch, lifelong_record
 from polypath.metrics.course import By, Point, completed, own_phase, reverse_transfer, suite_figures
 from polypath.system import System
@@ -98,7 +98,20 @@ def _task_result(
         confusion=scores[-1].get("confusion") if scores else None,
         f1=scores[-1].get("f1", {}) if scores else {},
         labels=list(data.task.target.labels) if data.task.target.kind != "regression" else None,
+        exits=_exits(system, data.name, lines),
     )
+
+
+def _exits(system: System, task: str, lines: Sequence[Mapping[str, Any]]) -> list[ExitResult]:
+    """Costs and last test metrics at every exit of a task that has several."""
+    if len(system.network.exits(task)) < 2:
+        return []
+    tests = [line for line in lines if line["kind"] == "score" and line["split"] == "test" and line["task"] == task]
+    found = {line["exit"]: line["values"] for line in tests if "exit" in line}
+    return [
+        ExitResult(name=cost.exit, test=found.get(cost.exit, {}), parameters=cost.parameters, flops=cost.flops)
+        for cost in system.exit_costs(task)
+    ]
 
 
 def curves_of(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
@@ -159,7 +172,7 @@ def _sharing(network: Network) -> dict[str, list[float]]:
 
 
 def _tests(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [line for line in lines if line["kind"] == "score" and line["split"] == "test"]
+    return [line for line in lines if line["kind"] == "score" and line["split"] == "test" and "exit" not in line]
 
 
 def _matrix(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from polypath.answering import Answers
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.errors import CorruptError
@@ -21,13 +22,12 @@ from polypath.core.network import Network
 from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
-from polypath.prediction import Prediction, answer, evaluated, suite_again
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
 
 
-class System:
+class System(Answers):
     """One network, many tasks. Made by `polypath.learn`, read by `polypath.load`.
 
     Components load when a task is first asked for, so the memory and the time for one task do not grow with the
@@ -57,7 +57,7 @@ class System:
         self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
         self._probed: dict[str, tuple[str, ...]] = {}
-        self._fused: dict[str, nn.Module] = {}
+        self._fused: dict[Any, Any] = {}
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,48 +79,18 @@ class System:
         """What the last learning promised about other tasks: `exact`, `joint` or `drifts`."""
         return next((event.isolation for event in reversed(self.history) if event.isolation), None)
 
-    def predict(self, task: str, inputs: Any, *, batch: int = 256) -> Prediction:
-        """Labels and probabilities (or values) for raw inputs.
-
-        Args:
-            task: name of the task; always an argument, never a state of the system.
-            inputs: what the task's preprocessing takes: image files, PIL images, arrays, rows, texts; one or many.
-            batch: examples computed at once.
-
-        Raises:
-            UnknownName: no such task; offers the nearest.
-            InvalidInput: inputs of another kind, size, dtype, or not finite.
-        """
-        found = self.network.task_named(task)
-        stored = found.preprocess.decode(inputs)
-        module = self._module(task)
-        with torch.inference_mode():
-            outputs = torch.cat([module(found.preprocess.encode(part)).float() for part in stored.split(batch)])
-        return answer(found, outputs)
-
-    def evaluate(self, data: Suite | None = None) -> dict[str, dict[str, float]]:
-        """Metrics of every task on its sealed test split, {task: {metric: value}}.
-
-        Args:
-            data: the suite; None uses the one this system learned from, built again from its description if needed.
-
-        Raises:
-            InvalidInput: no data given, and the system was learned from tensors made by hand; or the data has a test
-                split of none of its tasks.
-        """
-        return evaluated(data or self.data or suite_again(self.suite_config), self.tasks, self._module)
-
-    def extract(self, task: str, *, fused: bool = True) -> nn.Module:
+    def extract(self, task: str, *, fused: bool = True, exit: str | None = None) -> nn.Module:
         """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
 
         Args:
             task: which task.
             fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
+            exit: which exit, for tasks that have several.
         """
         self.network.task_named(task)
         with self._lock:
-            self._load(self.network.path(task).components)
-            return self.network.extract(task, fused=fused)
+            self._load(self.network.path(task, exit).components)
+            return self.network.extract(task, fused=fused, exit=exit)
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
@@ -136,16 +106,16 @@ class System:
 
     def sharing(self) -> Sharing:
         """Who uses which component, and how many components are used by k tasks."""
-        return accounting.sharing(self.network.components(), self.network.paths())
+        return accounting.sharing(self.network.components(), self.network.reaches())
 
     def affected_by(self, components: Iterable[str]) -> tuple[str, ...]:
         """Tasks whose outputs a change of the named components can touch."""
-        return accounting.affected_by(self.network.paths(), set(components))
+        return accounting.affected_by(self.network.reaches(), set(components))
 
     def access(self, task: str) -> frozenset[str]:
         """Groups a user needs to be in: the task's own, and those of private tasks whose data shaped its path."""
         own = self.network.task_named(task).private_to
-        names = self.network.path(task).components
+        names = self.network.reach(task).components
         shaped = {group for name in names for group in self.sources.get(name, {}).values()}
         return frozenset(group for group in shaped | {own} if group is not None)
 
@@ -178,7 +148,7 @@ class System:
             cascade: also remove tasks that build on it; without it that is refused.
         """
         going = accounting.tasks_to_remove(self.network, task, cascade)
-        self._load({name for other in going for name in self.network.path(other).components})
+        self._load({name for other in going for name in self.network.reach(other).components})
         freed: list[str] = []
         reset: list[str] = []
         for name in going:
@@ -226,7 +196,7 @@ class System:
         self.network = network
         self._fused.clear()
         self._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.paths()
+        changed, parts, paths = set(changed), network.components(), network.reaches()
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
             parent = parts[name].parent
@@ -342,12 +312,6 @@ class System:
         except CorruptError as error:
             tasks = ", ".join(self.affected_by([name])) or "none"
             raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
-
-    def _module(self, task: str) -> nn.Module:
-        with self._lock:  # of several threads that ask first, one loads
-            if task not in self._fused:
-                self._fused[task] = self.extract(task, fused=True)
-            return self._fused[task]
 
     def _plan_only(self) -> Network:
         return type(self.network).restore(self.network.plan())

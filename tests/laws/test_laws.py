@@ -20,6 +20,9 @@ NARROW = {**SUBNET, "backbone": {"kind": "mlp", "hidden": [12, 8]}}
 CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
 GENERATED = {"kind": "dfcnn", "channels": [2, 2, 3, 3], "hidden": [4]}
 DFCNN = {"backbone": GENERATED, "knowledge": [2] * 4, "basis": [3] * 4, "epochs": 2, "batch": 8, "drop_last": False}
+THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 8}
+JOINT = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "decay_at": []}
+MULTI = {**JOINT, "distill": False}
 PACKED = {"backbone": {"kind": "mlp", "hidden": [8, 6]}, "batch": 8, "epochs": 2, "retrain_epochs": 1, "decay_at": ()}
 NESTED = {"backbone": {"kind": "mlp", "hidden": [8, 5]}, "ratios": (0.4, 0.6, 1.0), "batch": 8, "epochs": 2}
 PICKED = {**PACKED, "goal": 0.0, "sparsities": (0.5, 0.8), "prune_epochs": 1, "prune_every": 2, "mask_rate": 2e-3}
@@ -54,6 +57,9 @@ FULL = {
     "prognn",
     "tensor train, from single",
     "den, convolutions",
+    "multipath, cuts inside blocks",
+    "multipath, every exit, teachers",
+    "adashare",
     "packnet",
     "cpg",
     "cpg, single goal, BatchNorm",
@@ -137,6 +143,23 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         SMALL,
     ),
     "part single, ResNet-50, norm a task": ("part", {**RESNET, "mode": "single", "norm": "task"}, LARGE),
+    "multipath, cuts inside blocks": (
+        "multipath",
+        {**MULTI, "backbone": THIN, "cuts": ["layer1_0_conv1", "layer1_1"]},
+        SMALL,
+    ),
+    "multipath, every exit, teachers": (
+        "multipath",
+        {**MULTI, "backbone": CONV, "exits": "all", "distill": True, "cuts": ["conv1", "conv3", "fc1"]},
+        SMALL,
+    ),
+    "mtan": ("mtan", {**JOINT, "backbone": THIN}, SMALL),
+    "adashare": ("adashare", {**JOINT, "backbone": THIN, "search_epochs": 2, "warmup_epochs": 1, "draws": 2}, SMALL),
+    "multipath, by difficulty": (
+        "multipath",
+        {**MULTI, "backbone": CONV, "assign": "difficulty", "probe_epochs": 1},
+        SMALL,
+    ),
 }
 
 

@@ -58,6 +58,7 @@ def about(system: System) -> dict[str, Any]:
                 "added_parameters": cost.added_parameters,
                 "flops": cost.flops,
                 "metrics": dict(entry.metrics) if entry is not None else {},
+                **({"exits": exits} if (exits := exits_of(system, name)) else {}),
             }
         )
     totals = {
@@ -72,6 +73,38 @@ def about(system: System) -> dict[str, Any]:
         "components": len(network.components()),
         **_capacity(system),
     }
+
+
+def exits_of(system: System, task: str) -> list[dict[str, Any]]:
+    """The accuracy-cost table of a task: every exit with what it costs and its last test metrics; [] for one exit."""
+    costs, entry = system.exit_costs(task), system.entries.get(task)
+    if len(costs) < 2:
+        return []
+    return [
+        {
+            "name": cost.exit,
+            "parameters": cost.parameters,
+            "flops": cost.flops,
+            "ms": cost.ms,
+            "metrics": dict(entry.exits.get(cost.exit, {})) if entry is not None else {},
+        }
+        for cost in costs
+    ]
+
+
+def _exit_table(task: dict[str, Any]) -> Any:
+    metrics = list(dict.fromkeys(metric for exit in task["exits"] for metric in exit["metrics"]))
+    rows = [
+        (
+            exit["name"],
+            number(exit["parameters"]),
+            scaled(exit["flops"]),
+            "–" if exit["ms"] is None else f"{exit['ms']:.2f}",
+            *(f"{exit['metrics'][metric]:.3f}" if metric in exit["metrics"] else "–" for metric in metrics),
+        )
+        for exit in task["exits"]
+    ]
+    return table(f"Exits of {task['name']}", ("exit", "parameters", "FLOPs", "ms", *metrics), rows)
 
 
 def _capacity(system: System) -> dict[str, Any]:
@@ -133,6 +166,7 @@ def _tables(found: dict[str, Any], more: dict[str, Any], folder: str, full: bool
         f"Isolation: {found['isolation'] or 'nothing learned yet'}.",
     )
     tables = [table(f"{folder} ({found['method']})", header, rows, notes)]
+    tables += [_exit_table(task) for task in found["tasks"] if "exits" in task]
     profile = [(str(users), str(count)) for users, count in enumerate(more["sharing_profile"])]
     tables.append(table("Sharing", ("used by tasks", "components that can be shared"), profile))
     if "capacity" in found:

@@ -144,9 +144,9 @@ def tasks_to_remove(network: Network, task: str, cascade: bool) -> tuple[str, ..
     return tuple(name for name in network.tasks if name in going)
 
 
-def cost(network: Network, task: str) -> Cost:
-    """What one task costs; builds the fused path once to count its operations."""
-    path, counts = network.path(task), parameter_counts(network)
+def cost(network: Network, task: str, exit: str | None = None) -> Cost:
+    """What one task costs, at its last exit unless another is named; builds the fused path once to count operations."""
+    path, counts = network.path(task, exit), parameter_counts(network)
     earlier: set[str] = set()
     for other in network.tasks:
         if other == task:
@@ -160,7 +160,7 @@ def cost(network: Network, task: str) -> Cost:
         parameters=used,
         added_parameters=sum(counts[name] for name in path.components if name not in earlier),
         activated=used / total if total else 0.0,
-        flops=flops(network.extract(task, fused=True), network.task_named(task)),
+        flops=flops(network.extract(task, fused=True, exit=exit), network.task_named(task)),
         size_bytes=sum(bytes_of[name] for name in path.components),
     )
 

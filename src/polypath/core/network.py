@@ -77,6 +77,10 @@ class Network(nn.Module, ABC):
         Its parameters are new tensors: training it does not change the network.
         """
 
+    def fuse_many(self, paths: Sequence[Path]) -> nn.Module:
+        """One module for several paths: encoded inputs in, a tuple of their outputs out; networks may share work."""
+        return Several([self.fuse(path) for path in paths])
+
     # ---- what is written once ---------------------------------------------------------------------------------
 
     def walk(self, inputs: torch.Tensor, path: Path) -> torch.Tensor:
@@ -93,13 +97,36 @@ class Network(nn.Module, ABC):
     def forward_many(self, inputs: torch.Tensor, tasks: Iterable[str]) -> dict[str, torch.Tensor]:
         """Outputs of several tasks on the same inputs; steps of equal prefixes run once."""
         paths = {task: self.path(task) for task in tasks}
+        return dict(zip(paths, self.walk_many(inputs, paths.values()), strict=True))
+
+    def walk_many(self, inputs: torch.Tensor, paths: Iterable[Path]) -> list[torch.Tensor]:
+        """Outputs of several paths (tasks, or exits of one) on the same inputs; steps of equal prefixes run once."""
+        wanted = list(paths)
         done: dict[tuple[tuple[str, ...], ...], torch.Tensor] = {(): self.start(inputs)}
-        for path in paths.values():
+        for path in wanted:
             for depth in range(1, len(path.steps) + 1):
                 prefix = path.steps[:depth]
                 if prefix not in done:
                     done[prefix] = self.step(done[prefix[:-1]], prefix[-1])
-        return {task: done[path.steps] for task, path in paths.items()}
+        return [done[path.steps] for path in wanted]
+
+    def exits(self, task: str) -> tuple[str, ...]:
+        """Names of the task's exits, cheapest first, the last being its default; none where it has but one."""
+        self.task_named(task)
+        return ()
+
+    def reach(self, task: str) -> Path:
+        """Everything that is the task's to use: its path, and the other exits' components as further steps.
+
+        Not to be walked: it says what removing the task frees, and whom a change of a component can touch.
+        """
+        path = self.path(task)
+        more = [step for exit in self.exits(task) for step in self.path(task, exit).steps if step not in path.steps]
+        return Path(task, (*path.steps, *more))
+
+    def reaches(self) -> dict[str, Path]:
+        """Task name -> everything that is the task's to use."""
+        return {name: self.reach(name) for name in self.tasks}
 
     def task_named(self, name: str) -> Task:
         """The task called `name`; UnknownName offers the nearest."""
@@ -215,3 +242,15 @@ class Extracted(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs (n, outputs) for encoded inputs (n, ...)."""
         return self.network.walk(inputs, self.path)
+
+
+class Several(nn.Module):
+    """Modules that answer the same inputs, one after the other."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(modules)
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The outputs of all of them."""
+        return tuple(module(inputs) for module in self.members)

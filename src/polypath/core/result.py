@@ -9,6 +9,15 @@ from pydantic import Field
 from polypath.core.config import Config
 
 
+class ExitResult(Config):
+    """What a task reached at one of its exits, and what that costs; fields as in `TaskResult`."""
+
+    name: str
+    test: dict[str, float] = Field(default_factory=dict)
+    parameters: int
+    flops: int
+
+
 class TaskResult(Config):
     """What one task reached and what it costs.
 
@@ -22,6 +31,7 @@ class TaskResult(Config):
         facts: what data preparation reported (class names, duplicates between train and test).
         confusion: test confusion matrix, rows true, columns answered, in label order; None for other targets.
         labels: label names, for the confusion matrix.
+        exits: every exit, cheapest first, for tasks that have several; the last one's figures are the task's.
         f1: label -> F1 on the test split; a task of one label has one for `not <label>` too.
     """
 
@@ -36,6 +46,7 @@ class TaskResult(Config):
     confusion: list[list[int]] | None = None
     labels: list[str] | None = None
     f1: dict[str, float] = Field(default_factory=dict)
+    exits: list[ExitResult] = Field(default_factory=list)
 
 
 class Curve(Config):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -14,6 +13,8 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.methods.together import batches as side_by_side
+from polypath.methods.together import same_inputs
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
 from polypath.nn.expanding import Expanding
@@ -21,6 +22,7 @@ from polypath.ops.rmsprop import RMSProp, decayed
 
 COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
 
+Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
 Delta = Annotated[float, Field(ge=0)]
 
 
@@ -149,6 +151,9 @@ def train(
     weights: Mapping[str, float] | None = None,
     penalty: Callable[[str], torch.Tensor | None] | None = None,
     after_step: Callable[[], None] | None = None,
+    objective: Objective | None = None,
+    shared: bool = False,
+    label: str = "loss",
     **state: Any,
 ) -> None:
     """Minimise task losses until the epochs are over or the validation loss no longer falls.
@@ -166,6 +171,9 @@ def train(
         weights: task -> factor of its loss.
         penalty: added to a group's loss, from its first task's name.
         after_step: called after every optimizer step.
+        objective: task -> loss of a batch of every task of a group; None: each task's own loss on its outputs.
+        shared: the tasks of a group have the same inputs, which are read once (see `polypath.methods.together`).
+        label: under which the losses are logged.
         state: what else the loop changes, for checkpoints.
     """
     check_tracking(config, data)
@@ -187,9 +195,19 @@ def train(
             group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
         losses = _one_epoch(
-            network, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step
+            by_name,
+            groups,
+            run,
+            config,
+            taken,
+            (key, epoch),
+            objective or plain_objective(network, by_name, run),
+            shared,
+            weights or {},
+            penalty,
+            after_step,
         )
-        run.log(learning_rate=config.rate(epoch, before), loss=losses)
+        run.log(learning_rate=config.rate(epoch, before), **{label: losses})
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
@@ -234,7 +252,8 @@ def train_drawn(
         key = ("drawn", before + epoch)
         one = {item.name: by_name[item.name]}
         mine = {item.name: [optimizers[item.name]]}
-        losses = _one_epoch(network, one, [[item.name]], run, config, mine, key, {}, None, None)
+        plain = plain_objective(network, one, run)
+        losses = _one_epoch(one, [[item.name]], run, config, mine, key, plain, False, {}, None, None)
         run.log(learning_rate=config.rate(epoch, before), loss=losses)
         track(network, data, run, config, epoch, config.epochs)
     network.epochs = before + config.epochs
@@ -265,14 +284,44 @@ def track(network: Network, data: Sequence[TaskData], run: Run, config: Training
         run.record_test(network, data)
 
 
+def together_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
+    """Every task's own loss; what the paths of tasks with the same inputs have in common is computed once."""
+
+    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for inputs, names in same_inputs(batches):
+            with run.autocast():
+                outputs = network.forward_many(inputs, names)
+            for name in names:
+                found[name] = data[name].task.loss_of(outputs[name], batches[name].targets)
+        return {name: found[name] for name in batches}
+
+    return losses
+
+
+def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
+    """Every task's own loss on its outputs."""
+
+    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, batch in batches.items():
+            with run.autocast():
+                outputs = network(batch.inputs, name)
+            found[name] = data[name].task.loss_of(outputs, batch.targets)
+        return found
+
+    return losses
+
+
 def _one_epoch(
-    network: Network,
     data: Mapping[str, TaskData],
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
     optimizers: Mapping[str, Sequence[torch.optim.Optimizer]],
     key: tuple[object, ...],
+    objective: Objective,
+    shared: bool,
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
     after_step: Callable[[], None] | None,
@@ -280,7 +329,10 @@ def _one_epoch(
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
     seen = dict.fromkeys(data, 0)
-    streams = [_together(group, data, run, config, key) for group in groups]
+    sizes = {name: config.batch_of(name) for name in data}
+    streams = [
+        side_by_side([data[name] for name in group], run, sizes, shared, key, config.drop_last) for group in groups
+    ]
     waiting = list(zip(groups, streams, strict=True))
     while waiting:
         left = []
@@ -290,43 +342,18 @@ def _one_epoch(
                 continue
             left.append((group, stream))
             loss = torch.zeros((), device=run.device)
-            for name, batch in batches.items():
-                with run.autocast():
-                    outputs = network(batch.inputs, name)
-                task_loss = data[name].task.loss_of(outputs, batch.targets)
-                counted = len(batch) if config.over_batch == "sum" else 1
+            for name, task_loss in objective(batches).items():
+                size = len(batches[name])
+                counted = size if config.over_batch == "sum" else 1
                 loss = loss + weights.get(name, 1.0) * counted * task_loss
-                sums[name] += task_loss.detach() * len(batch)
-                seen[name] += len(batch)
+                sums[name] += task_loss.detach() * size
+                seen[name] += size
             extra = penalty(group[0]) if penalty is not None else None
             run.step(loss if extra is None else loss + extra, *optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
-
-
-def _together(
-    group: Sequence[str], data: Mapping[str, TaskData], run: Run, config: TrainingConfig, key: tuple[object, ...]
-) -> Iterator[dict[str, Batch]]:
-    """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
-    largest = max(len(data[name].train) for name in group)
-    equal = largest if len(group) > 1 else None
-    streams = {
-        name: _whole(run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal), name, data, config)
-        for name in group
-    }
-    while True:
-        batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
-        if not batches:
-            return
-        yield batches
-
-
-def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], config: TrainingConfig) -> Iterator[Batch]:
-    """The mini-batches without an incomplete last one, where that is asked for and one at least is left."""
-    full = len(data[name].train) // config.batch_of(name)
-    return islice(stream, full) if config.drop_last and full else stream
 
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:

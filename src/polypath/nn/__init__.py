@@ -8,13 +8,16 @@ from polypath.core.errors import UnknownName
 from polypath.core.network import Network
 
 NETWORKS: dict[str, str] = {
+    "attention": "polypath.nn.attention:AttentionNetwork",
     "columns": "polypath.nn.columns:Columns",
     "expanding": "polypath.nn.expanding:Expanding",
     "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
+    "policy": "polypath.nn.policy:PolicyNetwork",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
     "tensors": "polypath.nn.tensors:TensorNetwork",
     "progressive": "polypath.nn.progressive:Progressive",
+    "multipath": "polypath.nn.multipath:MultiPathNet",
 }
 
 

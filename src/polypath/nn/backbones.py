@@ -23,6 +23,9 @@ BACKBONES: dict[str, str] = {
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
     "dfcnn": "polypath.nn.small_cnn:SmallCnn",
+    "timm_stages": "polypath.nn.stages:TimmStages",
+    "resnet18": "polypath.nn.resnet:ResNet18",
+    "mobilenetv2": "polypath.nn.mobilenet:MobileNetV2",
     "own": "polypath.nn.own:Own",
     "transformer": "polypath.nn.transformer:Transformer",
 }

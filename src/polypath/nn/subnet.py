@@ -366,7 +366,8 @@ class Subnetworks(Network):
         space = self.space(names[0])
         parts = [self.part(name) for name in names]
         state, hold = self._values.state(space, parts)
-        module = space.prepared(self.training, hold, value.device)
+        first = value[0] if isinstance(value, tuple) else value  # inside a residual block two values travel
+        module = space.prepared(self.training, hold, first.device)
         out: torch.Tensor = torch.func.functional_call(module, state, (value,))
         return out
 

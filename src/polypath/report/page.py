@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polypath.core.files import write_atomically
 from polypath.report import answers, headline, sections, tables
+from polypath.report.pareto import pareto
 from polypath.report.records import Records, read_run
 from polypath.report.summary import summarise, write_summary
 
@@ -84,6 +85,7 @@ def _context(records: Records) -> dict[str, Any]:
         "f1": answers.f1_grid(summary),
         "costs": sections.costs(summary),
         "cost_grid": tables.cost_grid(summary),
+        "pareto": pareto(records.results),
         "sharing": sections.sharing(records),
         "paths": sections.paths(records),
         "cka": sections.cka(records),

@@ -1,7 +1,27 @@
 """Systems on disk: a manifest and content-addressed components."""
 
 from polypath.store.lock import writing
-from polypath.store.manifest import FORMAT_VERSION, ComponentEntry, Event, Manifest, ProbeEntry, TaskEntry
+from polypath.store.manifest import (
+    FORMAT_VERSION,
+    ComponentEntry,
+    Confidence,
+    Event,
+    Latency,
+    Manifest,
+    ProbeEntry,
+    TaskEntry,
+)
 from polypath.store.store import Store
 
-__all__ = ["FORMAT_VERSION", "ComponentEntry", "Event", "Manifest", "ProbeEntry", "Store", "TaskEntry", "writing"]
+__all__ = [
+    "FORMAT_VERSION",
+    "ComponentEntry",
+    "Confidence",
+    "Event",
+    "Latency",
+    "Manifest",
+    "ProbeEntry",
+    "Store",
+    "TaskEntry",
+    "writing",
+]

@@ -54,6 +54,40 @@ class ProbeEntry(Config):
     machine: str
 
 
+class Latency(Config):
+    """How long a task's exits take.
+
+    Args:
+        machine: fingerprint of where it was measured; elsewhere it says nothing.
+        threads, batch: of the measured forwards.
+        ms: exit -> median milliseconds of one forward.
+    """
+
+    machine: str
+    threads: int
+    batch: int
+    ms: dict[str, float]
+
+
+class Confidence(Config):
+    """When an early exit of a task may answer.
+
+    Args:
+        threshold: largest probability that suffices; above 1 where no exit may stop early.
+        drop: accuracy that was allowed to be lost, on `examples` validation examples.
+        examples: how many.
+        full, kept: validation accuracy of the last exit alone, and with early stopping.
+        share: of the validation examples answered at every exit, shallowest first.
+    """
+
+    threshold: float
+    drop: float
+    examples: int
+    full: float
+    kept: float
+    share: tuple[float, ...]
+
+
 class TaskEntry(Config):
     """What the system knows about one task beyond its definition.
 
@@ -61,11 +95,17 @@ class TaskEntry(Config):
         metrics: test metrics when the task was last measured.
         probe: recorded answers.
         facts: what data preparation reported.
+        exits: test metrics at every exit, for tasks that have several.
+        latency: measured time of every exit.
+        confidence: when an early exit may answer.
     """
 
     metrics: dict[str, float] = Field(default_factory=dict)
     probe: ProbeEntry | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
+    exits: dict[str, dict[str, float]] = Field(default_factory=dict)
+    latency: Latency | None = None
+    confidence: Confidence | None = None
 
 
 class Event(Config):

@@ -142,8 +142,8 @@ def law_removed_is_gone(candidate: Candidate) -> None:
     _cascades(law, candidate)
     task = _leaving(law, system)
     other = next(name for name in before.tasks if name != task)
-    alone = set(before.path(task).components) - {
-        name for rest in before.tasks if rest != task for name in before.path(rest).components
+    alone = set(before.reach(task).components) - {
+        name for rest in before.tasks if rest != task for name in before.reach(rest).components
     }
     removal = system.remove(task)
     parts = system.network.components()
@@ -154,7 +154,7 @@ def law_removed_is_gone(candidate: Candidate) -> None:
     for name in removal.reset:
         now, then = digest(system.network.tensors([name])[name]), digest(before.tensors([name])[name])
         require(now != then or _never_moved(candidate, name), law, f"{name!r} was reported as reset but is as it was")
-    shaped = {n for n in before.path(task).components if n in parts and n not in removal.reset}
+    shaped = {n for n in before.reach(task).components if n in parts and n not in removal.reset}
     forgotten = {name for name in shaped if not _never_moved(candidate, name)} - set(removal.residue)
     if candidate.method.isolation == "joint" or next(iter(before.tasks)) == task:
         require(not forgotten, law, f"residue does not name {sorted(forgotten)[:5]}, which {task!r} helped to shape")

@@ -57,7 +57,7 @@ def law_isolation_as_declared(candidate: Candidate) -> None:
                 drift = grown.verify().tasks[task].drift
             require(drift is None or abs(drift - gap) <= 1e-6, law, f"{task!r} drifted by {gap}, {drift} was measured")
             continue
-        names = before.path(task).components
+        names = before.reach(task).components
         require(grown.network.path(task) == before.path(task), law, f"the path of {task!r} changed")
         require_equal_digests(law, before.digests(names), grown.network.digests(names), f"path of {task!r}")
         require(gap == 0, law, f"answers of {task!r} changed by {gap:.2g}")

@@ -229,6 +229,12 @@ class Engine:
             if item.test is not None:
                 values, more = self._measured(network, item, item.test.unseal())
                 self._write_score(item.name, "test", values, None, more)
+                exits = network.exits(item.name)
+                for exit in exits[:-1]:
+                    early, _ = self._measured(network, item, item.test.unseal(), exit)
+                    self._write_score(item.name, "test", early, exit)
+                if len(exits) > 1:
+                    self._write_score(item.name, "test", values, exits[-1])
 
     def _measured(
         self,
@@ -270,7 +276,7 @@ class Engine:
         Raises:
             InvalidInput: a loss is not finite; nothing learned after that is worth its time.
         """
-        losses = values.get("loss")
+        losses = values.get("loss") or values.get("teacher_loss")
         if isinstance(losses, dict):
             diverged = [task for task, loss in losses.items() if not math.isfinite(loss)]
             if diverged:

@@ -1,0 +1,126 @@
+"""Several labellings of the same examples, read once: one batch of inputs carries the targets of all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+
+from polypath.core.errors import InvalidInput
+from polypath.core.examples import Batch, Examples, TaskData
+from polypath.core.run import Run
+from polypath.core.task import Regression
+from polypath.data.batches import scaled
+
+
+def share_inputs(data: Sequence[TaskData]) -> bool:
+    """Whether all tasks train on the very same examples, brought to the network in the same way."""
+    first = data[0]
+    return all(
+        item.train.source is first.train.source
+        and torch.equal(item.train.index, first.train.index)
+        and item.task.inputs == first.task.inputs
+        and item.task.preprocess == first.task.preprocess
+        and item.augment == first.augment
+        for item in data[1:]
+    )
+
+
+def require_shared(data: Sequence[TaskData]) -> None:
+    """Raise InvalidInput, saying what differs, unless the tasks share their inputs."""
+    first = data[0]
+    for item in data[1:]:
+        if len(item.train) != len(first.train):
+            raise InvalidInput(
+                f"share_inputs: {first.name!r} has {len(first.train)} training examples and {item.name!r} "
+                f"{len(item.train)}; tasks that share inputs label the same examples, so leave share_inputs out"
+            )
+        if not share_inputs([first, item]):
+            raise InvalidInput(
+                f"share_inputs: {first.name!r} and {item.name!r} have other examples, another order, preprocessing or "
+                "augmentation; make both with one suite (hierarchy, attributes), or leave share_inputs out"
+            )
+
+
+def same_inputs(batches: Mapping[str, Batch]) -> list[tuple[torch.Tensor, list[str]]]:
+    """Distinct inputs with the tasks that read them."""
+    found: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for name, batch in batches.items():
+        found.setdefault(id(batch.inputs), (batch.inputs, []))[1].append(name)
+    return list(found.values())
+
+
+def reads_shared(data: Sequence[TaskData], asked: bool | None) -> bool:
+    """Whether to read the tasks' inputs once.
+
+    Args:
+        data: the tasks.
+        asked: True insists, False never does, None does where it can.
+
+    Raises:
+        InvalidInput: insisted on, but the inputs differ.
+    """
+    if asked:
+        require_shared(data)
+    return len(data) > 1 and (share_inputs(data) if asked is None else asked)
+
+
+def joined(data: Sequence[TaskData]) -> TaskData:
+    """The common examples with the targets of all tasks side by side, as one task that only batches are taken of."""
+    columns = [item.train.targets.reshape(len(item.train), -1).double() for item in data]
+    targets = torch.cat(columns, dim=1)
+    task = data[0].task.changed(
+        target=Regression(size=targets.shape[1]), class_weights=None, loss=None, metric=None, private_to=None
+    )
+    source, index = data[0].train.source, data[0].train.index
+    return TaskData(task, Examples(source, targets, index), augment=data[0].augment)
+
+
+def apart(data: Sequence[TaskData], batch: Batch) -> dict[str, Batch]:
+    """A batch of `joined(data)` as one batch a task; all have the same inputs, the very same tensor."""
+    widths = [item.train.targets[:1].reshape(1, -1).shape[1] for item in data]
+    found = {}
+    for item, part in zip(data, batch.targets.split(widths, dim=1), strict=True):
+        own = item.train.targets
+        targets = scaled(item, part.reshape(len(part), *own.shape[1:]).to(own.dtype))
+        found[item.name] = Batch(batch.inputs, targets)
+    return found
+
+
+def batches(
+    data: Sequence[TaskData],
+    run: Run,
+    size: Mapping[str, int],
+    shared: bool,
+    key: tuple[object, ...],
+    drop_last: bool = False,
+) -> Iterator[dict[str, Batch]]:
+    """One epoch of all tasks side by side.
+
+    Args:
+        data: the tasks.
+        run: the engine.
+        size: task -> examples a mini-batch.
+        shared: read the common inputs once; otherwise every task has its own and small ones are oversampled.
+        key: names the random streams.
+        drop_last: leave a task's incomplete last mini-batch out, where it has a complete one.
+    """
+
+    def whole(stream: Iterator[Batch], item: TaskData) -> Iterator[Batch]:
+        full = len(item.train) // size[item.name]
+        return islice(stream, full) if drop_last and full else stream
+
+    if shared:
+        for joint in whole(run.batches(joined(data), size[data[0].name], "shared", *key), data[0]):
+            yield apart(data, joint)
+        return
+    largest = max(len(item.train) for item in data)
+    equal: dict[str, Any] = {"equal_to": largest if len(data) > 1 else None}
+    streams = {item.name: whole(run.batches(item, size[item.name], item.name, *key, **equal), item) for item in data}
+    while True:
+        found = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
+        if not found:
+            return
+        yield found
