@@ -321,7 +321,7 @@ class Subnetworks(Network):
         """Let a component keep these of the positions it holds, with their values."""
         part = self.part(component)
         before = part.positions(entry)
-        at = torch.searchsorted(before, positions.to(before.device))
+        at = torch.searchsorted(before, positions.to(before))  # of its device and type
         part.put(entry, positions, part.values(entry)[at], self.space(component).size(entry))
 
     def choose_older(self, component: str, entry: str, positions: torch.Tensor) -> None:
