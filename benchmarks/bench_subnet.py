@@ -1,12 +1,12 @@
 """Five subnetworks of 20 % in one network: training step, memory, bytes on disk, and the time to choose positions.
 
-Beside them in the same process: five dense networks of the same shape, and the representation of the RSN2 paper, a kernel
-(t, out, in) for t tasks that is multiplied by a mask in every step. Same optimizer (Adam), same batches; the copies and
-the subnetworks hold the same weights, and their losses are compared before anything is timed.
+Beside them in the same process: five dense networks of the same shape, and the representation of the RSN2 paper, a
+kernel (t, out, in) for t tasks that is multiplied by a mask in every step. Same optimizer (Adam), same batches; the
+copies and the subnetworks hold the same weights, and their losses are compared before anything is timed.
 
 Targets: a step of five tasks takes at most 1.08x of five dense networks and at most 1.0x of the masked copies; weights
-take at most 0.3x of the copies; a five-task system on disk takes at most 0.35x of five dense networks in float32 without
-optimizer state. Run: python benchmarks/bench_subnet.py --part fc (or conv, disk, select)
+take at most 0.3x of the copies; a five-task system on disk takes at most 0.35x of five dense networks in float32
+without optimizer state. Times are processor seconds of one thread: others use this machine too. Run: python benchmarks/bench_subnet.py --part fc (or conv, disk, select)
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dense(kind: str, number: int) -> nn.Module:
 
 
 class Copies(nn.Module):
-    """The paper's layers: one kernel for all tasks, (t, out, in) or (t, out, in, k, k), times its mask in every step."""
+    """The paper's layers: one kernel for all tasks, (t, out, in) or (t, out, in, k, k), times its mask, every step."""
 
     def __init__(self, network: Subnetworks) -> None:
         super().__init__()
@@ -155,8 +155,13 @@ class Side:
         """Bytes between two steps, by what they are."""
         states = [tensor for module in self.modules for tensor in module.state_dict().values()]
         gradients = [p.grad for module in self.modules for p in module.parameters() if p.grad is not None]
-        moments = [
-            v for o in self.optimizers for s in o.state.values() for v in s.values() if isinstance(v, torch.Tensor)
+        moments = [v for o in self.optimizers for held in o.state.values() for v in held.values()]
+        composed = [
+            buffer
+            for module in self.modules
+            if isinstance(module, Subnetworks)
+            for free in module._values._buffers._free.values()
+            for buffer in free
         ]
         unpacked = [
             found[2]
@@ -164,7 +169,13 @@ class Side:
             for part in module.modules()
             for found in getattr(part, "_positions", {}).values()
         ]
-        groups = {"state": states, "unpacked_positions": unpacked, "gradients": gradients, "optimizer": moments}
+        groups = {
+            "state": states,
+            "unpacked_positions": unpacked,
+            "composed weights kept for the next step": composed,
+            "gradients": gradients,
+            "optimizer": moments,
+        }
         return {key: sum(t.numel() * t.element_size() for t in tensors) for key, tensors in groups.items()}
 
 
@@ -224,18 +235,20 @@ def peak(name: str, kind: str, batch: int) -> int:
     return int(done.stdout.split()[-1])
 
 
-def high_water() -> int:
-    """Most bytes this process ever had in memory (`ru_maxrss` would start from the parent's)."""
+def in_memory(what: str) -> int:
+    """Bytes of this process now (VmRSS) or at most so far (VmHWM; `ru_maxrss` would start from the parent's)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(what)))
 
 
 def print_peak(name: str, kind: str, batch: int) -> None:
-    before = high_water()
+    suite()  # brings the last imports
+    before = in_memory("VmRSS")
     side = Side(name, kind, batch)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: making networks is no step
     side.step()
     side.step()
-    print(high_water() - before)
+    print(in_memory("VmHWM") - before)
 
 
 def disk() -> dict[str, Any]:
@@ -280,18 +293,34 @@ def select(rounds: int) -> dict[str, Any]:
     moving = [part for parts in mine.values() for part in parts]
     users = {part: item.task for item in data for part in mine[item.name]}
     counts = {part: network.part(part).counts() for part in moving}
-    seconds: dict[str, list[float]] = {key: [] for key in ("widen", "rank by gradient", "layer", "global", "settle")}
+    now: dict[str, Any] = {}
+
+    def widen() -> None:
+        for part in moving:
+            network.widen(part, users[part], besides=moving)
+
+    def rank() -> None:
+        now["scores"] = method._scores(network, list(data), engine, moving)
+
+    def choose(scope: Any) -> None:
+        now["chosen"] = chosen_positions(network, mine, counts, now["scores"], scope)
+
+    def settle() -> None:
+        for part, found in now["chosen"].items():
+            for entry, positions in found.items():
+                network.settle(part, entry, positions)
+
+    actions: dict[str, Callable[[], None]] = {
+        "widen": widen,
+        "rank by gradient": rank,
+        "global": lambda: choose("global"),
+        "layer": lambda: choose("layer"),
+        "settle": settle,
+    }
+    seconds: dict[str, list[float]] = {key: [] for key in actions}
     for _ in range(rounds):
-        counted(lambda: [network.widen(part, users[part], besides=moving) for part in moving], seconds["widen"])()
-        held: dict[str, Any] = {}
-        counted(lambda: held.update(method._scores(network, list(data), engine, moving)), seconds["rank by gradient"])()
-        chosen: dict[str, Any] = {}
-        for scope in ("global", "layer"):
-            counted(lambda s=scope: chosen.update(chosen_positions(network, mine, counts, held, s)), seconds[scope])()
-        counted(
-            lambda: [network.settle(p, e, at) for p, found in chosen.items() for e, at in found.items()],
-            seconds["settle"],
-        )()
+        for key, action in actions.items():
+            counted(action, seconds[key])()
     middle = {key: statistics.median(values) for key, values in seconds.items()}
     extra = middle["widen"] + middle["settle"] + middle["rank by gradient"]
     return {
