@@ -6,7 +6,9 @@ copies and the subnetworks hold the same weights, and their losses are compared 
 
 Targets: a step of five tasks takes at most 1.08x of five dense networks and at most 1.0x of the masked copies; weights
 take at most 0.3x of the copies; a five-task system on disk takes at most 0.35x of five dense networks in float32
-without optimizer state. Times are processor seconds of one thread: others use this machine too. Run: python benchmarks/bench_subnet.py --part fc (or conv, disk, select)
+without optimizer state. Times are processor seconds of one thread: others use this machine too.
+
+Run: python benchmarks/bench_subnet.py --part fc (or conv, disk, select)
 """
 
 from __future__ import annotations

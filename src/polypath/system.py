@@ -21,6 +21,7 @@ from polypath.core.network import Network
 from polypath.core.task import Task
 from polypath.metrics import measure
 from polypath.metrics.evaluation import outputs_of
+from polypath.nn.sparse import sparsified
 from polypath.prediction import Prediction, answer
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
@@ -132,17 +133,19 @@ class System:
 
         return build(self.suite_config)
 
-    def extract(self, task: str, *, fused: bool = True) -> nn.Module:
+    def extract(self, task: str, *, fused: bool = True, sparse: bool = False) -> nn.Module:
         """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
 
         Args:
             task: which task.
             fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
+            sparse: linear layers as CSR matrices where that is faster (`polypath.nn.sparse`); needs `fused`.
         """
         self.network.task_named(task)
         with self._lock:
             self._load(self.network.path(task).components)
-            return self.network.extract(task, fused=fused)
+            made = self.network.extract(task, fused=fused)
+        return sparsified(made, fused=fused) if sparse else made
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
