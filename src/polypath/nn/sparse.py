@@ -32,6 +32,9 @@ class SparseLinear(nn.Module):
         linear: the layer; its values are copied.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -42,7 +45,7 @@ class SparseLinear(nn.Module):
         """Outputs (..., out)."""
         flat = inputs.reshape(-1, self.in_features)
         # CSR times dense is the product that the libraries make fast; dense times CSR takes ten times as long.
-        out = (self.get_buffer("weight") @ flat.t()).t()
+        out = (self.weight @ flat.t()).t()
         if self.bias is not None:
             out = out + self.bias
         return out.reshape(*inputs.shape[:-1], self.out_features)
@@ -53,13 +56,13 @@ class SparseLinear(nn.Module):
         memo[id(self)] = made
         nn.Module.__init__(made)
         made.in_features, made.out_features = self.in_features, self.out_features
-        made.register_buffer("weight", self.get_buffer("weight").clone())
+        made.register_buffer("weight", self.weight.clone())
         made.register_buffer("bias", None if self.bias is None else self.bias.clone())
         return made.train(self.training)
 
     def extra_repr(self) -> str:
         """Sizes, and how many weights are stored."""
-        stored = self.get_buffer("weight").values().numel()
+        stored = self.weight.values().numel()
         return f"in_features={self.in_features}, out_features={self.out_features}, stored={stored}"
 
 

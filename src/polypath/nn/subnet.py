@@ -10,71 +10,23 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from polypath.core.component import Component, Path
-from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
 from polypath.core.seeds import generator
-from polypath.core.task import InputSpec, Task
+from polypath.core.task import Task
 from polypath.nn.ownership import Part
 from polypath.nn.spaces import Space, Template, head_space, renamed, same_shape, spaces_of
+from polypath.nn.subnet_config import Share as Share
+from polypath.nn.subnet_config import SubnetConfig as SubnetConfig
+from polypath.nn.subnet_config import share_of as share_of
 from polypath.nn.subnet_values import Values, composed, fused
 from polypath.ops.ownership import share_count
-
-Share = float | dict[str, float]
-
-
-class SubnetConfig(Config):
-    """Shape of a network of subnetworks.
-
-    Args:
-        backbone: description, see `polypath.nn.backbones`.
-        inputs: what its shared pieces take; tasks with other inputs get first pieces of their own.
-        layers: patterns of the layers whose weights are owned in parts; the others stay dense, a copy for every task.
-        share: part of every layer's weights that a task owns, in (0, 1]; for all tasks, or task by task (`default`
-            for those not named).
-        slots: piece pattern -> task -> name of the owner that it is a user of; tasks with one owner share its weights.
-        heads: `shared` one layer for tasks with equally many outputs, positions disjoint; `masked` a layer for each
-            task, of which it owns its share; `dense` a layer for each task, whole.
-        mask_bias: biases are owned in parts like weights.
-        init: `normal` N(0, 0.05) for owned weights and 0 for their biases (the authors'), or `backbone` the
-            backbone's own initial values.
-        reads: owners whose weights a later task uses too: `none`, `earlier` all of them, `chosen` a choice.
-        dense: biases and norms: each `task`'s own, or the `first` owner's for all.
-        seed: of initial values.
-    """
-
-    backbone: dict[str, Any]
-    inputs: InputSpec = Field(...)
-    layers: tuple[str, ...] = ("*",)
-    share: Share = 0.2
-    slots: dict[str, dict[str, str]] = Field(default_factory=dict)
-    heads: Literal["shared", "masked", "dense"] = "shared"
-    mask_bias: bool = False
-    init: Literal["normal", "backbone"] = "normal"
-    reads: Literal["none", "earlier", "chosen"] = "none"
-    dense: Literal["task", "first"] = "task"
-    seed: int = 0
-
-
-def share_of(share: Share, task: str) -> float:
-    """The share of one task.
-
-    Raises:
-        InvalidInput: not named and no default, or not in (0, 1].
-    """
-    value = share if isinstance(share, (int, float)) else share.get(task, share.get("default"))
-    if value is None:
-        raise InvalidInput(f"share: none for task {task!r} and no 'default'; received {share}")
-    if not 0 < value <= 1:
-        raise InvalidInput(f"share of task {task!r}: a number above 0 and at most 1 is required, received {value}")
-    return float(value)
 
 
 class Subnetworks(Network):
@@ -85,6 +37,9 @@ class Subnetworks(Network):
         self.config = config
         self.parts = nn.ModuleDict()  # space -> ModuleDict of owner -> Part
         self._template = spaces_of(config.backbone, config.inputs, config.layers, config.mask_bias)
+        for pattern in config.slots:
+            if not fnmatch.filter(self._template.spaces, pattern):
+                raise InvalidInput(f"slots: {pattern!r} matches no piece; there are {list(self._template.spaces)}")
         self._variants: dict[str, Template] = {str(config.inputs): self._template}
         self._spaces: dict[str, Space] = dict(self._template.spaces)
         self._tasks: dict[str, Task] = {}
@@ -200,7 +155,7 @@ class Subnetworks(Network):
         variant = self._variants.get(str(task.inputs))
         if variant is None:
             config = self.config
-            variant = spaces_of(config.backbone, task.inputs, ("*",), config.mask_bias)
+            variant = spaces_of(config.backbone, task.inputs, config.layers, config.mask_bias, strict=False)
             self._variants[str(task.inputs)] = variant
         steps = []
         for piece, space in variant.spaces.items():
@@ -209,11 +164,13 @@ class Subnetworks(Network):
                 steps.append((piece, piece))
                 continue
             own = f"{piece}@{task_id}"
-            self._spaces.setdefault(own, renamed(space, own))
+            self._spaces[own] = renamed(space, own)  # also over that of a task that was refused under this id
             steps.append((piece, own))
         outputs = task.target.outputs
         head = f"head{outputs}" if self.config.heads == "shared" else f"head@{task_id}"
-        if head not in self._spaces:
+        if self.config.heads == "shared" and variant.features != self._template.features:
+            head = f"head{outputs}x{variant.features}"  # inputs of another shape can give features of another length
+        if "@" in head or head not in self._spaces:
             self._spaces[head] = head_space(head, variant.features, outputs, self.config.mask_bias)
         return [*steps, ("head", head)]
 

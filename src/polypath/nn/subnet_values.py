@@ -161,6 +161,14 @@ class Values:
         return found.weight
 
 
+def tied(module: nn.Module) -> list[list[str]]:
+    """Names of every parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for key, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(key)
+    return [known for known in names.values() if len(known) > 1]
+
+
 def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
     """A plain network for a path: composed weights, BatchNorm folded, units that nothing reads left out."""
     values = Values()
@@ -172,6 +180,8 @@ def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
             key: tensor.detach().float().clone() if tensor.is_floating_point() else tensor.detach().clone()
             for key, tensor in state.items()
         }
+        for names in tied(module):
+            copies |= {name: copies[names[0]] for name in names}
         module.load_state_dict(copies, strict=False, assign=True)
         pieces.append(folded_copy(module))
         for part in parts:
