@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from torch import nn
 import polypath as pp
 from polypath.core import accounting
 from polypath.core.errors import InvalidInput
+from polypath.core.examples import Examples
 from polypath.core.seeds import seeded
-from polypath.core.task import Classification, Features, Task
+from polypath.core.task import Classification, Task
 from polypath.nn.backbones import BACKBONES, backbone
 from polypath.nn.subnet import SubnetConfig, Subnetworks
 from polypath.testing import tiny_features, tiny_images
@@ -373,14 +375,10 @@ def test_tied_weights_are_refused_or_stay_dense_and_tied() -> None:
 
 
 def test_gradients_that_are_not_finite_name_the_layer() -> None:
-    suite = tiny_features(1)
-    broken = copy.deepcopy(suite)
+    data = tiny_features(1)["task0"]
+    huge = replace(data, train=Examples.of(data.train.inputs() * 3e38, data.train.targets))
     with pytest.raises(InvalidInput, match=r"choosing weights for fc1\.t0\.0\.weight: .* NaN or infinite"):
-        pp.learn("rsn2", broken, **{**TINY, "init": "backbone", "backbone": MLP, "loss_weights": {}}, **_infinite())
-
-
-def _infinite() -> dict[str, Any]:
-    return {}
+        pp.learn("rsn2", huge, **TINY)
 
 
 # ---- systems ----------------------------------------------------------------------------------------------------
