@@ -381,6 +381,21 @@ def test_gradients_that_are_not_finite_name_the_layer() -> None:
         pp.learn("rsn2", huge, **TINY)
 
 
+# ---- choosing over all layers -----------------------------------------------------------------------------------
+
+
+def test_over_all_layers_every_task_gets_half_its_share_of_each_and_all_of_it_in_sum() -> None:
+    settings = {**TINY, "backbone": {"kind": "mlp", "hidden": [60, 40]}, "init": "backbone"}
+    system = pp.learn("rsn2", tiny_images(5), **settings, share=0.2, scope="global")
+    planned = [11520 // 5, 2400 // 5, 80 // 5]  # 192 x 60, 60 x 40, 40 x 2
+    for name in system.tasks:
+        held = [sum(system.network.part(p).counts().values()) for p in system.network.own(name)]
+        assert sum(held) == sum(planned)
+        assert all(have >= plan // 2 for have, plan in zip(held, planned, strict=True))
+    for name, space in system.network.spaces.items():
+        assert all(int((system.network.stacked(name, e) != 0).sum(0).max()) <= 1 for e in space.masked)
+
+
 # ---- systems ----------------------------------------------------------------------------------------------------
 
 

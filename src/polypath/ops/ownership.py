@@ -76,7 +76,7 @@ def choose(scores: torch.Tensor, candidates: torch.Tensor, count: int) -> torch.
 
 
 def choose_global(
-    scores: Sequence[torch.Tensor], candidates: Sequence[torch.Tensor], count: int, least: int = 1
+    scores: Sequence[torch.Tensor], candidates: Sequence[torch.Tensor], count: int, least: int | Sequence[int] = 1
 ) -> list[torch.Tensor]:
     """Like `choose`, over several layers at once: `count` in all, at least `least` in each layer.
 
@@ -84,10 +84,12 @@ def choose_global(
         scores: one tensor a layer, as in `choose`.
         candidates: one tensor a layer.
         count: positions in all.
-        least: positions that each layer gets in any case (or all its candidates, where those are fewer).
+        least: positions that each layer gets in any case (or all its candidates, where those are fewer); one number
+            for all, or one a layer.
     """
     held = [s if len(s) == len(c) else s[c] for s, c in zip(scores, candidates, strict=True)]
-    first = [choose(s, c, min(least, len(c))) for s, c in zip(held, candidates, strict=True)]
+    each = [least] * len(held) if isinstance(least, int) else least
+    first = [choose(s, c, min(n, len(c))) for s, c, n in zip(held, candidates, each, strict=True)]
     rest = count - sum(map(len, first))
     if rest < 0 or count > sum(map(len, candidates)):
         raise ValueError(f"{count} positions wanted in all, {sum(map(len, candidates))} are free")
