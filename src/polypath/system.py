@@ -22,6 +22,7 @@ from polypath.core.network import Network
 from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
+from polypath.nn.sparse import sparsified
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
@@ -79,18 +80,20 @@ class System(Answers):
         """What the last learning promised about other tasks: `exact`, `joint` or `drifts`."""
         return next((event.isolation for event in reversed(self.history) if event.isolation), None)
 
-    def extract(self, task: str, *, fused: bool = True, exit: str | None = None) -> nn.Module:
+    def extract(self, task: str, *, fused: bool = True, exit: str | None = None, sparse: bool = False) -> nn.Module:
         """The task's path as an ordinary module: encoded inputs (n, ...) in, outputs (n, outputs) out.
 
         Args:
             task: which task.
             fused: BatchNorm folded, wide layers merged, within 1e-5 relative in float32; False is bit-identical.
             exit: which exit, for tasks that have several.
+            sparse: linear layers as CSR matrices where that is faster (`polypath.nn.sparse`); needs `fused`.
         """
         self.network.task_named(task)
         with self._lock:
             self._load(self.network.path(task, exit).components)
-            return self.network.extract(task, fused=fused, exit=exit)
+            made = self.network.extract(task, fused=fused, exit=exit)
+        return sparsified(made, fused=fused) if sparse else made
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""

@@ -279,8 +279,11 @@ def chosen_positions(
         mine: task -> components that choose.
         counts: component -> entry -> how many.
         scores: component -> entry -> one a position held.
-        scope: layer by layer, or all layers of a task together.
+        scope: layer by layer, or all layers of a task together; then a task gets at least half its share of every
+            layer, and leaves as much to each task that chooses after it. Otherwise the layers with the largest
+            gradients (the head) would be taken before the last task chooses, and it would answer with a constant.
     """
+    least = {(p, e): (n + 1) // 2 for p, held in counts.items() for e, n in held.items()}
     taken: dict[tuple[str, str], torch.Tensor] = {}
     found: dict[str, dict[str, torch.Tensor]] = {}
     for parts in mine.values():
@@ -295,7 +298,13 @@ def chosen_positions(
             rank.append(scores[part][entry].cpu()[free])
         if scope == "global" and wanted:
             total = sum(counts[part][entry] for part, entry in wanted)
-            chosen = choose_global(rank, held, total)
+            for number, (part, entry) in enumerate(wanted):
+                space = network.space(part)
+                waiting = (p for p in counts if p not in found and p != part and network.space(p) is space)
+                most = len(held[number]) - sum(least[p, entry] for p in waiting)
+                best = choose(rank[number], torch.arange(len(held[number])), most)
+                held[number], rank[number] = held[number][best], rank[number][best]
+            chosen = choose_global(rank, held, total, [least[pair] for pair in wanted])
         else:
             each = [counts[part][entry] for part, entry in wanted]
             chosen = [choose(*arguments) for arguments in zip(rank, held, each, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ from polypath.ops.ownership import pack, unpack
 def key_of(entry: str) -> str:
     """An entry's key in a module, which refuses dots."""
     return entry.replace(".", "-")
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place; 0 for those made in inference mode, which do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Held(nn.Module):
@@ -72,7 +78,7 @@ class Part(nn.Module):
         return found
 
     def positions(self, entry: str) -> torch.Tensor:
-        """Ascending int64 (n,) positions held; unpacked once until the bits change."""
+        """Ascending (n,) positions held; unpacked once until the bits change."""
         return self._unpacked("at", self.at[key_of(entry)], entry)
 
     def picked(self, entry: str) -> torch.Tensor:
@@ -81,11 +87,16 @@ class Part(nn.Module):
 
     def _unpacked(self, kind: str, bits: torch.Tensor, entry: str) -> torch.Tensor:
         found = self._positions.get((kind, entry))
+        version = version_of(bits)
         # The tensor itself is kept, so that no other can stand at its address; its version counts changes in place.
-        if found is None or found[0] is not bits or found[1] != bits._version:
-            found = (bits, bits._version, unpack(bits))
+        if found is None or found[0] is not bits or found[1] != version:
+            found = (bits, version, unpack(bits))
             self._positions[kind, entry] = found
         return found[2]
+
+    def forget(self) -> None:
+        """Drop the unpacked positions; they are made again when asked for."""
+        self._positions.clear()
 
     @torch.no_grad()
     def put(self, entry: str, positions: torch.Tensor, values: torch.Tensor, size: int) -> None:
@@ -118,8 +129,6 @@ class Part(nn.Module):
         memo[id(self)] = made
         nn.Module.__init__(made)
         made.entries, made.dense, made._positions = self.entries, self.dense, {}
-        import copy
-
         for name in ("value", "own", "at", "pick", "stats"):
             setattr(made, name, copy.deepcopy(getattr(self, name), memo))
         made.training = self.training

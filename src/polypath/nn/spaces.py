@@ -68,7 +68,9 @@ class Space:
         return Space(self.name, copy.deepcopy(self.module), self.masked, self.dense, self.buffers)
 
 
-def spaces_of(config: Mapping[str, Any], inputs: InputSpec, layers: Sequence[str], mask_bias: bool) -> Template:
+def spaces_of(
+    config: Mapping[str, Any], inputs: InputSpec, layers: Sequence[str], mask_bias: bool, *, strict: bool = True
+) -> Template:
     """A backbone as spaces, one a piece.
 
     Args:
@@ -77,12 +79,14 @@ def spaces_of(config: Mapping[str, Any], inputs: InputSpec, layers: Sequence[str
         layers: patterns (`fc*`, `body.layer3.*`) of the layers whose weights are masked, matched against the name of
             the piece, of the layer in it, and both.
         mask_bias: mask the biases of these layers too.
+        strict: refuse patterns without a match (False: for inputs of another shape, whose pieces may be others).
 
     Raises:
-        InvalidInput: a pattern that matches no maskable layer (lists those there are), or masked weights that are
-            tied to others.
+        InvalidInput: a pattern that matches no maskable layer (lists those there are), masked weights that are tied to
+            others, or any weight that is tied to one of another piece.
     """
     made = _template(config, inputs)
+    _refuse_tied_pieces(made)
     found: dict[str, Space] = {}
     unmatched = set(layers)
     known: list[str] = []
@@ -102,9 +106,9 @@ def spaces_of(config: Mapping[str, Any], inputs: InputSpec, layers: Sequence[str
         _refuse_tied(piece, module, masked)
         _tell_unsupported(piece, module, masked)
         found[piece] = _space(piece, module, masked)
-    if unmatched:
+    if unmatched and strict:
         raise InvalidInput(f"layers: {sorted(unmatched)} match(es) no layer with weights to share; there are {known}")
-    if not any(space.masked for space in found.values()):
+    if strict and not any(space.masked for space in found.values()):
         raise InvalidInput("layers: the network has no linear or convolutional layer whose weights could be shared")
     return Template(found, made.features)
 
@@ -172,6 +176,19 @@ def _template(config: Mapping[str, Any], inputs: InputSpec) -> Backbone:
             if buffer is not None and f"{path}.{key}".lstrip(".") in state:
                 module._buffers[key] = torch.empty_like(buffer, device="meta")
     return made
+
+
+def _refuse_tied_pieces(made: Backbone) -> None:
+    names: dict[int, dict[str, str]] = {}
+    for piece, module in made.pieces.items():
+        for key, parameter in module.named_parameters():
+            names.setdefault(id(parameter), {})[piece] = f"{piece}.{key}"
+    for tied in names.values():
+        if len(tied) > 1:
+            raise InvalidInput(
+                f"backbone: {' and '.join(tied.values())} are one tied weight in two pieces, of which every task would "
+                "get two that differ; untie them, or make one piece of both"
+            )
 
 
 def _refuse_tied(piece: str, module: nn.Module, masked: Mapping[str, tuple[int, ...]]) -> None:

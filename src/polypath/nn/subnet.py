@@ -38,6 +38,9 @@ class Subnetworks(Network):
         self.config = config
         self.parts = nn.ModuleDict()  # space -> ModuleDict of owner -> Part
         self._template = spaces_of(config.backbone, config.inputs, config.layers, config.mask_bias)
+        for pattern in config.slots:
+            if not fnmatch.filter(self._template.spaces, pattern):
+                raise InvalidInput(f"slots: {pattern!r} matches no piece; there are {list(self._template.spaces)}")
         self._variants: dict[str, Template] = {str(config.inputs): self._template}
         self._spaces: dict[str, Space] = dict(self._template.spaces)
         self._tasks: dict[str, Task] = {}
@@ -146,7 +149,7 @@ class Subnetworks(Network):
         return task_id
 
     def owners(self, space: str) -> list[str]:
-        """Who owns weights of a space, in the order they came."""
+        """Owners of a space, in the order they came."""
         return list(self.parts[space].keys()) if space in self.parts else []  # type: ignore[operator]
 
     def _spaces_of(self, task: Task, task_id: str) -> list[tuple[str, str]]:
@@ -154,7 +157,7 @@ class Subnetworks(Network):
         variant = self._variants.get(str(task.inputs))
         if variant is None:
             config = self.config
-            variant = spaces_of(config.backbone, task.inputs, ("*",), config.mask_bias)
+            variant = spaces_of(config.backbone, task.inputs, config.layers, config.mask_bias, strict=False)
             self._variants[str(task.inputs)] = variant
         steps = []
         for piece, space in variant.spaces.items():
@@ -163,11 +166,13 @@ class Subnetworks(Network):
                 steps.append((piece, piece))
                 continue
             own = f"{piece}@{task_id}"
-            self._spaces.setdefault(own, renamed(space, own))
+            self._spaces[own] = renamed(space, own)  # also over that of a task that was refused under this id
             steps.append((piece, own))
         outputs = task.target.outputs
         head = f"head{outputs}" if self.config.heads == "shared" else f"head@{task_id}"
-        if head not in self._spaces:
+        if self.config.heads == "shared" and variant.features != self._template.features:
+            head = f"head{outputs}x{variant.features}"  # inputs of another shape can give features of another length
+        if "@" in head or head not in self._spaces:
             self._spaces[head] = head_space(head, variant.features, outputs, self.config.mask_bias)
         return [*steps, ("head", head)]
 
@@ -288,7 +293,7 @@ class Subnetworks(Network):
         """Let a component keep these of the positions it holds, with their values."""
         part = self.part(component)
         before = part.positions(entry)
-        at = torch.searchsorted(before, positions.to(before.device))
+        at = torch.searchsorted(before, positions.to(before))  # of its device and type
         part.put(entry, positions, part.values(entry)[at], self.space(component).size(entry))
 
     def choose_older(self, component: str, entry: str, positions: torch.Tensor) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from torch import nn
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -45,6 +47,28 @@ class SubnetConfig(Config):
     reads: Literal["none", "earlier", "chosen"] = "none"
     dense: Literal["task", "first"] = "task"
     seed: int = 0
+
+    @field_validator("slots")
+    @classmethod
+    def _owners(cls, slots: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for pattern, owners in slots.items():
+            for owner in owners.values():
+                if (
+                    not re.fullmatch(r"[A-Za-z_]\w*", owner)
+                    or re.fullmatch(r"t\d+", owner)
+                    or hasattr(nn.ModuleDict, owner)
+                ):
+                    raise ValueError(
+                        f"slots, {pattern!r}: an owner's name has letters, digits and _ and is not t0, t1, ..., which "
+                        f"are tasks' own; received {owner!r}"
+                    )
+        return slots
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dense == "first" and self.reads == "none":
+            raise ValueError("dense='first' needs reads='earlier' or 'chosen': the first owner's biases are on no path")
+        return self
 
 
 def share_of(share: Share, task: str) -> float:

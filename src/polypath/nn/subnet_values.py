@@ -16,9 +16,9 @@ from polypath.core.task import InputSpec
 from polypath.nn.backbones import backbone
 from polypath.nn.compact import compacted
 from polypath.nn.fold import folded_copy
-from polypath.nn.ownership import Part
+from polypath.nn.ownership import Part, version_of
 from polypath.nn.spaces import Space, maskable
-from polypath.ops.ownership import binarised, compose, limited
+from polypath.ops.ownership import Buffers, binarised, compose, limited
 
 if TYPE_CHECKING:
     from polypath.nn.subnet_config import SubnetConfig
@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 STD = 0.05  # of the authors' initial weights (Keras' random_normal)
 
 
-def composed(space: Space, parts: Sequence[Part], entry: str, base: torch.Tensor | None = None) -> torch.Tensor:
+def composed(
+    space: Space,
+    parts: Sequence[Part],
+    entry: str,
+    base: torch.Tensor | None = None,
+    buffers: Buffers | None = None,
+) -> torch.Tensor:
     """The dense weight of a masked entry, from its owners."""
-    weight = compose(space.size(entry), [p.positions(entry) for p in parts], [p.values(entry) for p in parts], base)
-    return weight.view(space.masked[entry])
+    positions, values = [part.positions(entry) for part in parts], [part.values(entry) for part in parts]
+    return compose(space.size(entry), positions, values, base, buffers).view(space.masked[entry])
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class Base:
     def of(self, held: Sequence[nn.Parameter]) -> bool:
         """Whether these are the same tensors, unchanged."""
         return len(held) == len(self.values) and all(
-            now is then and now._version == version
+            now is then and version_of(now) == version
             for now, then, version in zip(held, self.values, self.versions, strict=True)
         )
 
@@ -52,16 +58,18 @@ class Values:
     """What a network computes from its parts and may keep: never state."""
 
     def __init__(self) -> None:
-        self._bases: dict[tuple[int, str], Base] = {}
+        self._bases: dict[str, Base] = {}
         self._soft: weakref.WeakKeyDictionary[Part, dict[str, tuple[nn.Parameter, float]]]
         self._soft = weakref.WeakKeyDictionary()
         self._limits: weakref.WeakKeyDictionary[Part, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
         self._built: tuple[tuple[object, ...], dict[str, nn.Module]] | None = None
+        self._buffers = Buffers()
 
     def forget(self) -> None:
         """Drop everything kept."""
         self._bases.clear()
         self._built = None
+        self._buffers.clear()
 
     def __deepcopy__(self, memo: object) -> Values:
         """An empty one: what is kept belongs to the tensors of one network."""
@@ -118,6 +126,9 @@ class Values:
 
     def state(self, space: Space, parts: Sequence[Part]) -> tuple[dict[str, torch.Tensor], bool]:
         """Everything a piece needs to run, by entry, and whether its statistics are held still."""
+        self._built = None  # a network that runs has its initial values; a dense backbone is not kept beside it
+        if not torch.is_grad_enabled():
+            self._buffers.clear()  # scoring, answering: memory of training steps is not held meanwhile
         dense = next(part for part in reversed(parts) if part.dense)
         state = dense.dense_state(space)
         for entry in space.masked:
@@ -136,33 +147,44 @@ class Values:
         if mine.pick._buffers:
             return self._with_choice(space, mine, older, entry)
         if not older:
-            return composed(space, [mine], entry)
-        if any(part.values(entry).requires_grad for part in older):
-            return composed(space, [*older, mine], entry)  # all learn together (nested subnetworks)
+            return composed(space, [mine], entry, buffers=self._buffers)
+        if any(part.values(entry).requires_grad for part in older):  # all learn together (nested subnetworks)
+            return composed(space, [*older, mine], entry, buffers=self._buffers)
         return composed(space, [mine], entry, self._base(space, older, entry))
 
     def _with_choice(self, space: Space, mine: Part, older: Sequence[Part], entry: str) -> torch.Tensor:
         """Own weights, and those of older owners that were chosen; these are constants whoever asks for gradients."""
         soft = self._soft.get(mine, {}).get(entry)
         if not older or (soft is None and not len(mine.picked(entry))):
-            return composed(space, [mine], entry)
+            return composed(space, [mine], entry, buffers=self._buffers)
         at = mine.picked(entry) if soft is None else torch.cat([part.positions(entry) for part in older])
-        values = self._base(space, older, entry)[at]
+        values = self._base(space, older, entry).index_select(0, at)
         if soft is not None:
             values = values * binarised(soft[0], soft[1])
         own = mine.values(entry)
         return compose(space.size(entry), [mine.positions(entry), at], [own, values]).view(space.masked[entry])
 
     def _base(self, space: Space, older: Sequence[Part], entry: str) -> torch.Tensor:
-        """The older owners' weights, flat; they do not change while somebody else learns, so they are composed once."""
+        """The older owners' weights, flat; they do not change while somebody else learns, so they are composed once.
+
+        One a layer is kept, whoever reads it, so that memory does not grow with the number of tasks.
+        """
         held = [part.values(entry) for part in older]
-        key = (id(older[-1]), f"{space.name}.{entry}")
+        key = f"{space.name}.{entry}"
         found = self._bases.get(key)
         if found is None or not found.of(held) or found.weight.device != held[0].device:
             with torch.no_grad():
                 weight = composed(space, older, entry).reshape(-1).detach()
-            self._bases[key] = found = Base(held, [value._version for value in held], weight)
+            self._bases[key] = found = Base(held, [version_of(value) for value in held], weight)
         return found.weight
+
+
+def tied(module: nn.Module) -> list[list[str]]:
+    """Names of every parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for key, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(key)
+    return [known for known in names.values() if len(known) > 1]
 
 
 def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
@@ -176,6 +198,10 @@ def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
             key: tensor.detach().float().clone() if tensor.is_floating_point() else tensor.detach().clone()
             for key, tensor in state.items()
         }
+        for names in tied(module):
+            copies |= {name: copies[names[0]] for name in names}
         module.load_state_dict(copies, strict=False, assign=True)
         pieces.append(folded_copy(module))
+        for part in parts:
+            part.forget()  # a network that only answers needs its positions once
     return compacted(nn.Sequential(*pieces))
