@@ -20,6 +20,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
 from polypath.core.seeds import generator
 from polypath.core.task import Task
+from polypath.nn.nested import NARROWED, Nested
 from polypath.nn.ownership import Part
 from polypath.nn.spaces import Space, Template, head_space, renamed, same_shape, spaces_of
 from polypath.nn.subnet_config import SubnetConfig, share_of
@@ -391,4 +392,8 @@ class Subnetworks(Network):
 
     def fuse(self, path: Path) -> nn.Module:
         """A plain network with the composed weights, BatchNorm folded, dead units left out."""
-        return fused([(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps])
+        steps = [(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps]
+        if self.config.levels and self.config.backbone["kind"] in NARROWED:
+            nested, level = Nested(self._template, self.config.levels), len(path.steps[0]) - 1
+            return fused(steps, lambda space, module: nested.narrow(space, module, level))
+        return fused(steps)

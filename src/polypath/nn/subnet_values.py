@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -165,8 +165,15 @@ class Values:
         return found.weight
 
 
-def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
-    """A plain network for a path: composed weights, BatchNorm folded, units that nothing reads left out."""
+def fused(
+    steps: Sequence[tuple[Space, Sequence[Part]]], narrow: Callable[[Space, nn.Module], None] | None = None
+) -> nn.Module:
+    """A plain network for a path: composed weights, BatchNorm folded, units that nothing reads left out.
+
+    Args:
+        steps: piece, and the owners that it is composed of, in order.
+        narrow: takes units off a composed piece, in place, where it is known which ones are left out.
+    """
     values = Values()
     pieces = []
     for space, parts in steps:
@@ -177,5 +184,7 @@ def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
             for key, tensor in state.items()
         }
         module.load_state_dict(copies, strict=False, assign=True)
+        if narrow is not None:
+            narrow(space, module)
         pieces.append(folded_copy(module))
     return compacted(nn.Sequential(*pieces))
