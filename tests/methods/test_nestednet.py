@@ -166,3 +166,24 @@ def test_tasks_of_different_shapes_are_refused() -> None:
     system = learn(tiny_features(1))
     with pytest.raises(InvalidInput, match="read inputs of one shape"):
         system.learn(mixed, threads=1, progress=False)
+
+
+@pytest.mark.parametrize("flatten", [True, False])
+def test_operations_of_a_level_are_those_of_its_narrow_network_also_where_it_is_only_planned(flatten: bool) -> None:
+    backbone = {"kind": "conv", "blocks": [[4]], "dense": [8], "norm": "batch", "pool": 2, "flatten": flatten}
+    suite = tiny_images(2)
+    system = learn(suite, backbone=backbone, ratios=(0.5, 1.0))
+    positions = 4 * 4 if flatten else 1  # of 8 x 8 pixels after pooling
+
+    def by_hand(channels: int, units: int) -> int:
+        return 2 * (8 * 8 * 9 * 3 * channels + channels * positions * units + units * 2)
+
+    assert [system.cost(name).flops for name in suite.names] == [by_hand(2, 4), by_hand(4, 8)]
+    narrow = system.extract("task0")
+    assert [tuple(layer.weight.shape) for layer in narrow.modules() if hasattr(layer, "weight")] == [
+        (2, 3, 3, 3),
+        (4, 2 * positions),
+        (2, 4),
+    ]
+    inputs = suite["task0"].task.preprocess.encode(suite["task0"].train.inputs())
+    torch.testing.assert_close(narrow(inputs), system.extract("task0", fused=False)(inputs))

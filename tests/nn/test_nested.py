@@ -77,3 +77,41 @@ def test_layers_whose_units_cannot_be_told_apart_are_named() -> None:
 def test_groups_are_ascending_stretches_of_units() -> None:
     nested = Nested(template(kind="mlp", hidden=[10]), (0.4, 0.6, 0.7, 0.8, 1.0))
     assert torch.equal(nested.groups(10), torch.tensor([0, 0, 0, 0, 1, 1, 2, 3, 4, 4], dtype=torch.uint8))
+
+
+class Residual(nn.Module):
+    """Convolutions, a depthwise one among them, whose result is added to what they read; one average a unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3)
+        self.wide = nn.Conv2d(6, 12, 1, bias=False)
+        self.norm = nn.BatchNorm2d(12)
+        self.each = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.back = nn.Conv2d(12, 6, 1)
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        value = torch.relu(self.stem(value))
+        inner = torch.relu(self.norm(self.wide(value)))
+        return torch.relu(value + self.back(self.each(inner))).mean((2, 3))
+
+
+@pytest.mark.parametrize(("level", "units"), [(0, 3), (1, 4), (2, 6)])
+def test_a_narrowed_level_computes_what_the_whole_computes_of_its_units(level: int, units: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        module = Residual().eval()
+        inputs = torch.randn(2, 3, 7, 7)
+    made = own(module)
+    space = made.spaces["body"]
+    nested = Nested(made, (0.5, 0.67, 1.0))
+    with torch.no_grad():
+        module.norm.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+        for entry in space.masked:
+            weight = module.get_parameter(entry)
+            weight[nested.levels(space, entry).view(weight.shape) > level] = 0.0
+        whole = module(inputs)
+        nested.narrow(space, module, level)
+        narrow = module(inputs)
+    assert narrow.shape == (2, units) and module.each.groups == module.norm.num_features == 2 * units
+    torch.testing.assert_close(narrow, whole[:, :units])

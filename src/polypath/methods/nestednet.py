@@ -80,11 +80,14 @@ class NestedNet(Method[NestedNetConfig]):
         Raises:
             InvalidInput: more tasks than ratios, layers too narrow for a level, inputs of several shapes.
         """
+        ratios = self.config.ratios
+        channels = self.config.select == "channel"
         config = SubnetConfig.of(
             {
                 "backbone": self.config.backbone,
                 "inputs": common_inputs(tasks, self.name).model_dump(),
-                "heads": "masked" if self.config.select == "channel" else "dense",
+                "heads": "masked" if channels else "dense",
+                "levels": () if not channels else nested_units(ratios) if self.config.ratio_of == "weights" else ratios,
                 "reads": "earlier",
                 "init": self.config.init,
                 "seed": run.seed,
@@ -125,9 +128,8 @@ class NestedNet(Method[NestedNetConfig]):
                     network.hold(component, entry, positions, values[entry].view(-1)[positions])
 
     def _channels(self, network: Subnetworks, level: int) -> Callable[[Space, str], torch.Tensor]:
-        ratios = self.config.ratios
         with torch.device("cpu"):
-            nested = Nested(network.template, nested_units(ratios) if self.config.ratio_of == "weights" else ratios)
+            nested = Nested(network.template, network.config.levels)
 
         def positions(space: Space, entry: str) -> torch.Tensor:
             head = space.name.startswith("head")

@@ -40,7 +40,7 @@ class RSN2Config(TrainingConfig):
         groups: stages of tasks that learn together, one stage after the other; instead of `order`.
         slots: piece pattern -> task -> owner; tasks with one owner share its weights in these pieces.
         layers: patterns of the layers whose weights are owned in parts.
-        heads, mask_bias, init: see `polypath.nn.subnet.SubnetConfig`.
+        heads, mask_bias, init: see `polypath.nn.subnet_config.SubnetConfig`.
         read_earlier: a later task uses earlier tasks' weights too, without changing them (the paper's future work);
             tasks learn one after the other then.
         loss_weights: task -> factor of its loss where tasks share an owner.

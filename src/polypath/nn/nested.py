@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from polypath.core.errors import InvalidInput
 from polypath.nn.spaces import Space, Template, maskable
 from polypath.ops.ownership import share_count
 
 NOBODY = 255
+NARROWED = frozenset({"mlp", "conv", "resnet18", "mobilenetv2"})
+"""Kinds of backbone of which an extracted level is an ordinary narrow network: chains, and sums of units in place."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,29 @@ class Nested:
         outputs, features = space.masked["weight"]
         return (self._inputs(self._last, features) <= level).expand(outputs, features).reshape(-1)
 
+    @torch.no_grad()
+    def narrow(self, space: Space, module: nn.Module, level: int) -> None:
+        """Leave the units of higher groups out of a composed piece or head, in place.
+
+        Groups are stretches from the first unit on, so what is left are the first units of every layer; no unit of
+        these reads one that goes.
+        """
+        with torch.device("cpu"):
+            for path, layer in list(module.named_modules()):
+                if space.name.startswith("head"):
+                    assert isinstance(layer, nn.Linear)
+                    _shrink(layer, layer.out_features, self._below(self._inputs(self._last, layer.in_features), level))
+                elif maskable(layer):
+                    reads = self._reads[space.name, f"{path}.weight".lstrip(".")]
+                    out, count = (int(size) for size in layer.weight.shape[:2])
+                    inside = 1 if reads.each else self._below(self._inputs(reads.units, count), level)
+                    _shrink(layer, self._below(self.groups(out), level), inside)
+                elif isinstance(layer, _BatchNorm):
+                    _shrink(layer, self._below(self.groups(layer.num_features), level), 0)
+
+    def _below(self, groups: torch.Tensor, level: int) -> int:
+        return int((groups <= level).sum())
+
     def _inputs(self, units: int, count: int) -> torch.Tensor:
         """(count,) group of every input of a layer that reads `units` units."""
         if not units:
@@ -106,6 +132,26 @@ class Nested:
         if count % units:
             return self.groups(count)
         return self.groups(units).repeat_interleave(count // units)
+
+
+def _shrink(layer: nn.Module, out: int, inside: int) -> None:
+    """Keep the first `out` units of a layer and the first `inside` of its inputs."""
+    for key, value in list(layer._parameters.items()):
+        if value is not None:
+            kept = value[:out, :inside] if value.ndim > 1 else value[:out]
+            layer._parameters[key] = nn.Parameter(kept.clone())
+    for key, buffer in list(layer._buffers.items()):
+        if buffer is not None and buffer.ndim:
+            layer._buffers[key] = buffer[:out].clone()
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = out, inside
+    elif isinstance(layer, _BatchNorm):
+        layer.num_features = out
+    else:
+        assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        each = layer.groups > 1
+        layer.groups = out if each else 1
+        layer.out_channels, layer.in_channels = out, out if each else inside
 
 
 def _reads(name: str, layer: nn.Module, before: int) -> Reads:

@@ -20,6 +20,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
 from polypath.core.seeds import generator
 from polypath.core.task import Task
+from polypath.nn.nested import NARROWED, Nested
 from polypath.nn.ownership import Part
 from polypath.nn.spaces import Space, Template, head_space, renamed, same_shape, spaces_of
 from polypath.nn.subnet_config import SubnetConfig, share_of
@@ -377,24 +378,21 @@ class Subnetworks(Network):
         return out
 
     def soften(self, component: str, entry: str, real: nn.Parameter | None, threshold: float = 0.0) -> None:
-        """While learning: let a real mask over the older owners' positions choose among their weights (None: end).
-
-        The mask's n-th number belongs to the n-th of `older` positions.
-        """
+        """While learning: a real mask, a number for each of `older` positions, chooses among them (None: end)."""
         self._values.soften(self.part(component), entry, real, threshold)
 
     def limit(self, component: str, entry: str, keep: torch.Tensor | None) -> None:
         """While learning: the weight composed for a path that ends in this component is zero outside `keep`.
 
-        Gradients pass straight through, to weights inside and outside alike. None ends it.
-
-        Args:
-            component: the last one of a step.
-            entry: masked entry.
-            keep: bool (size,); changing it in place changes what the next step reads.
+        Gradients pass straight through, to weights inside and outside alike. `keep` is bool (size,); changing it in
+        place changes what the next step reads; None ends it.
         """
         self._values.limit(self.part(component), entry, keep)
 
     def fuse(self, path: Path) -> nn.Module:
         """A plain network with the composed weights, BatchNorm folded, dead units left out."""
-        return fused([(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps])
+        steps = [(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps]
+        if self.config.levels and self.config.backbone["kind"] in NARROWED:
+            nested, level = Nested(self._template, self.config.levels), len(path.steps[0]) - 1
+            return fused(steps, lambda space, module: nested.narrow(space, module, level))
+        return fused(steps)

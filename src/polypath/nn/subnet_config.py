@@ -33,6 +33,8 @@ class SubnetConfig(Config):
             backbone's own initial values.
         reads: owners whose weights a later task uses too: `none`, `earlier` all of them, `chosen` a choice.
         dense: biases and norms: each `task`'s own, or the `first` owner's for all.
+        levels: cumulative parts of every layer's units, where tasks are nested levels of channels, see
+            `polypath.nn.nested`: says what an extracted level leaves out.
         seed: of initial values.
     """
 
@@ -46,6 +48,7 @@ class SubnetConfig(Config):
     init: Literal["normal", "backbone"] = "normal"
     reads: Literal["none", "earlier", "chosen"] = "none"
     dense: Literal["task", "first"] = "task"
+    levels: tuple[float, ...] = ()
     seed: int = 0
 
     @field_validator("slots")

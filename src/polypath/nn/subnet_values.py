@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -187,8 +187,15 @@ def tied(module: nn.Module) -> list[list[str]]:
     return [known for known in names.values() if len(known) > 1]
 
 
-def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
-    """A plain network for a path: composed weights, BatchNorm folded, units that nothing reads left out."""
+def fused(
+    steps: Sequence[tuple[Space, Sequence[Part]]], narrow: Callable[[Space, nn.Module], None] | None = None
+) -> nn.Module:
+    """A plain network for a path: composed weights, BatchNorm folded, units that nothing reads left out.
+
+    Args:
+        steps: piece, and the owners that it is composed of, in order.
+        narrow: takes units off a composed piece, in place, where it is known which ones are left out.
+    """
     values = Values()
     pieces = []
     for space, parts in steps:
@@ -201,6 +208,8 @@ def fused(steps: Sequence[tuple[Space, Sequence[Part]]]) -> nn.Module:
         for names in tied(module):
             copies |= {name: copies[names[0]] for name in names}
         module.load_state_dict(copies, strict=False, assign=True)
+        if narrow is not None:
+            narrow(space, module)
         pieces.append(folded_copy(module))
         for part in parts:
             part.forget()  # a network that only answers needs its positions once
