@@ -96,6 +96,9 @@ class Mlp(Backbone):
             size *= side
         if isinstance(inputs, Tokens):
             table = nn.Embedding(inputs.vocabulary, options.embedding)
+            # The RSN2 authors' framework draws from U(-0.05, 0.05). With torch's N(0, 1) every word begins as a vector
+            # of its own that the layers behind learn by heart.
+            nn.init.uniform_(table.weight, -0.05, 0.05)
             pieces["embedding"] = nn.Sequential(table, nn.Flatten())
             size *= options.embedding
         for number, width in enumerate(options.hidden, start=1):
