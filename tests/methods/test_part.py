@@ -250,7 +250,7 @@ def test_one_task_is_plain_training(tmp_path: Any) -> None:
 def test_easy_tasks_are_learned(mode: str) -> None:
     suite = tiny_images(2, per_class=16)
     system = pp.learn(
-        "part", suite, mode=mode, modules=3, selected=2, width=8, epochs=6, batch=8, batch_set=2, learning_rate=0.01,
+        "part", suite, mode=mode, modules=3, selected=2, width=8, epochs=8, batch=8, batch_set=2, learning_rate=0.003,
         evaluate_every=0, **RUN,
     )  # fmt: skip
     assert {name: scores["accuracy"] > 0.9 for name, scores in system.evaluate().items()} == {
