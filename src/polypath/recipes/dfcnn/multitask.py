@@ -113,6 +113,6 @@ def multitask(
         main=f"heterogeneous_{by_default}_dfcnn",
         by_default=tuple(chosen),
         seeds=SEEDS if size == "full" else SEEDS[:1],
-        checkpoint_every=50 if size == "full" else 1,
+        checkpoint_every=1 if size == "smoke" else 50,
         threads=1,
     )
