@@ -22,6 +22,8 @@ GENERATED = {"kind": "dfcnn", "channels": [2, 2, 3, 3], "hidden": [4]}
 DFCNN = {"backbone": GENERATED, "knowledge": [2] * 4, "basis": [3] * 4, "epochs": 2, "batch": 8, "drop_last": False}
 PACKED = {"backbone": {"kind": "mlp", "hidden": [8, 6]}, "batch": 8, "epochs": 2, "retrain_epochs": 1, "decay_at": ()}
 NESTED = {"backbone": {"kind": "mlp", "hidden": [8, 5]}, "ratios": (0.4, 0.6, 1.0), "batch": 8, "epochs": 2}
+PICKED = {**PACKED, "goal": 0.0, "sparsities": (0.5, 0.8), "prune_epochs": 1, "prune_every": 2, "mask_rate": 2e-3}
+del PICKED["retrain_epochs"]
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -53,6 +55,8 @@ FULL = {
     "tensor train, from single",
     "den, convolutions",
     "packnet",
+    "cpg",
+    "cpg, single goal, BatchNorm",
     "nestednet, BatchNorm",
     "nestednet, magnitude",
 }
@@ -75,6 +79,12 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rsn2, magnitude after a dense epoch": (
         "rsn2",
         {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
+        SMALL,
+    ),
+    "cpg": ("cpg", PICKED, SMALL),
+    "cpg, single goal, BatchNorm": (
+        "cpg",
+        {**PICKED, "backbone": {**CONV, "blocks": [[4, 6]]}, "goal": "single", "epochs": 1, "sparsities": (0.5,)},
         SMALL,
     ),
     "dfcnn": ("dfcnn", DFCNN, SMALL),

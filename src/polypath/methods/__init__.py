@@ -9,6 +9,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "cpg": "polypath.methods.cpg:CPG",
     "den": "polypath.methods.den:DEN",
     "dfcnn": "polypath.methods.dfcnn:DFCNN",
     "ewc": "polypath.methods.ewc:EWC",

@@ -89,10 +89,24 @@ class TrainingConfig(Config):
         return decayed(self.learning_rate * steps, self.time_decay, before + epoch)
 
 
+def _parameter(given: torch.nn.Parameter | dict[str, Any]) -> torch.nn.Parameter:
+    """What RMSProp takes: its accumulators belong to parameters, so that groups of them are not taken."""
+    if isinstance(given, dict):
+        raise InvalidInput("optimizer: groups with learning rates of their own need adam, adamw or sgd, not rmsprop")
+    return given
+
+
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+
+
 def optimizer_of(
-    config: TrainingConfig, parameters: Sequence[torch.nn.Parameter], squares: Sequence[torch.Tensor] | None = None
+    config: TrainingConfig,
+    parameters: Sequence[torch.nn.Parameter] | Sequence[dict[str, Any]],
+    squares: Sequence[torch.Tensor] | None = None,
 ) -> torch.optim.Optimizer:
-    """The configured optimizer over parameters that came from `Network.trainable`.
+    """The configured optimizer over parameters, or groups of them, that came from `Network.trainable`.
+
+    A group's learning rate is the configured one times its `scale`, where it has one.
 
     Args:
         config: the settings.
@@ -101,7 +115,13 @@ def optimizer_of(
     """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer in ("rmsprop", "rmsprop_tf1"):
-        return RMSProp(parameters, squares, lr=rate, weight_decay=decay, tf1=config.optimizer == "rmsprop_tf1")
+        return RMSProp(
+            [_parameter(given) for given in parameters],
+            squares,
+            lr=rate,
+            weight_decay=decay,
+            tf1=config.optimizer == "rmsprop_tf1",
+        )
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -121,7 +141,7 @@ def train(
     run: Run,
     config: TrainingConfig,
     *,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Optimizers],
     groups: Sequence[Sequence[str]],
     moving: Sequence[str],
     key: str = "train",
@@ -138,7 +158,7 @@ def train(
         data: the tasks that are trained.
         run: the engine.
         config: the settings.
-        optimizers: name -> optimizer; a group's steps are taken with the one called like its first task.
+        optimizers: name -> optimizer or several; a group's steps are taken with those called like its first task.
         groups: tasks whose losses are summed in one step; every group takes its steps in turn.
         moving: components that change, whose best state is kept when the configuration stops early.
         key: names the random streams of this loop.
@@ -154,18 +174,22 @@ def train(
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
-    held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
+    taken = {
+        name: (given,) if isinstance(given, torch.optim.Optimizer) else tuple(given)
+        for name, given in optimizers.items()
+    }
+    steppers = {name: dict(zip(map(str, range(len(given))), given, strict=True)) for name, given in taken.items()}
+    held = {"network": network, "optimizers": steppers, "kept": kept, **state}
     for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(epoch, before)
+        for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
+            group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
         losses = _one_epoch(
-            network, by_name, groups, run, config, optimizers, (key, epoch), weights or {}, penalty, after_step
+            network, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step
         )
-        run.log(epoch=epoch, learning_rate=config.rate(epoch, before), loss=losses)
+        run.log(learning_rate=config.rate(epoch, before), loss=losses)
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
@@ -209,8 +233,9 @@ def train_drawn(
         network.train()
         key = ("drawn", before + epoch)
         one = {item.name: by_name[item.name]}
-        losses = _one_epoch(network, one, [[item.name]], run, config, optimizers, key, {}, None, None)
-        run.log(epoch=epoch, learning_rate=config.rate(epoch, before), loss=losses)
+        mine = {item.name: [optimizers[item.name]]}
+        losses = _one_epoch(network, one, [[item.name]], run, config, mine, key, {}, None, None)
+        run.log(learning_rate=config.rate(epoch, before), loss=losses)
         track(network, data, run, config, epoch, config.epochs)
     network.epochs = before + config.epochs
 
@@ -246,7 +271,7 @@ def _one_epoch(
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Sequence[torch.optim.Optimizer]],
     key: tuple[object, ...],
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
@@ -274,7 +299,7 @@ def _one_epoch(
                 sums[name] += task_loss.detach() * len(batch)
                 seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None
-            run.step(loss if extra is None else loss + extra, optimizers[group[0]])
+            run.step(loss if extra is None else loss + extra, *optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left

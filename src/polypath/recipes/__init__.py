@@ -27,6 +27,7 @@ RECIPES: dict[str, str] = {
     "rsn2/faces_cifar": "polypath.recipes.rsn2.faces_cifar:experiment",
     "rsn2/fashion_ensemble": "polypath.recipes.rsn2.fashion_ensemble:experiment",
     "rsn2/four_domains": "polypath.recipes.rsn2.four_domains:experiment",
+    "rsn2/owners": "polypath.recipes.rsn2.owners:experiment",
     "rsn2/reuters": "polypath.recipes.rsn2.reuters:experiment",
 }
 
