@@ -74,6 +74,8 @@ def test_dfcnn_has_the_papers_parameters(config: dict, tasks: int, shape: tuple[
         ({"backbone": described("mnist")}, 5, MNIST, 1.1),
         ({"backbone": described()}, 10, (3, 32, 2), 8.0),
         ({"backbone": described(), "variant": "direct"}, 5, (3, 32, 2), 22.8),
+        ({"backbone": described("mnist"), "variant": "direct", "knowledge": [24, 64]}, 10, MNIST, 12.9),
+        ({"backbone": described("mnist"), "variant": "direct"}, 5, MNIST, 5.0),
     ],
 )
 def test_multitask_sizes_round_to_the_papers(

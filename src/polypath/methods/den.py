@@ -123,12 +123,11 @@ class DEN(Method[DENConfig]):
     ) -> None:
         """Train the named components; everything else on the path is held still."""
         network.freeze(set(network.components()) - set(names))
-        # scores of one stage are told apart by their epoch: only the longest phase is measured on the way
-        quiet = self.config if key in ("first", "selected") else self.config.changed(evaluate_every=0)
+        config = self.config
         parameters = network.trainable(names)
-        optimizer = optimizer_of(quiet, parameters)
+        optimizer = optimizer_of(config, parameters)
         hooks = [network.blocks[k].register_hook(_times(mask)) for k, mask in (masks or {}).items()]
-        scale = quiet.batch_of(item.name) if quiet.over_batch == "sum" else 1
+        scale = config.batch_of(item.name) if config.over_batch == "sum" else 1
 
         def pulled(_: str) -> torch.Tensor | None:
             if pull is None:
@@ -144,7 +143,7 @@ class DEN(Method[DENConfig]):
             network,
             [item],
             run,
-            quiet,
+            config,
             optimizers=optimizers,
             groups=groups,
             moving=names,

@@ -38,6 +38,7 @@ PAPER: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...], tuple[int, 
     ("cifar", "direct"): ((24, 48, 64, 72), (0, 0, 0, 0), (1, 1, 1, 1)),
     ("office_home", "contraction"): ((24, 64, 64, 64), (48, 128, 128, 128), (1, 1, 1, 1)),
     ("mnist", "contraction"): ((12, 24), (24, 48), (1, 1)),
+    ("mnist", "direct"): ((24, 48), (0, 0), (1, 1)),
 }
 Size = int | tuple[int, int]
 

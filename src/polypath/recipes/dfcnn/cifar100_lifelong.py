@@ -3,7 +3,7 @@
 Full: 170 training, 30 validation and 1,000 test images a task; four convolutions, RMSProp 1e-4 / (1 + e / 4000), batch
 10, 2,000 epochs a task, five trials. The paper's peak accuracies: DF-CNN 37.2, single 31.2 (large 34.3), hard sharing
 24.7, ProgNN 31.3, DEN 30.2, DF-CNN with 2.8 million parameters 36.2 %.
-Quick: three tasks, 30 epochs each; minutes on two cores. What was measured: docs/methods/dfcnn.md.
+Quick: three tasks, 15 epochs each; minutes on two cores. What was measured: docs/methods/dfcnn.md.
 Run: polypath run dfcnn/cifar100_lifelong --out runs/lifelong
 """
 
@@ -49,7 +49,7 @@ def experiment(size: Size = "full") -> Experiment:
     epochs, every = 2000, 10
     if size == "quick":
         suite |= {"classes": suite["classes"][:3]}
-        epochs, every = 30, 10
+        epochs, every = 15, 5
     if size == "smoke":
         suite |= {"classes": [classes[:2] for classes in suite["classes"][:2]], "test_per_class": 8}
         suite |= {"per_class": 10, "validation": 0.2}
@@ -68,6 +68,6 @@ def experiment(size: Size = "full") -> Experiment:
         variants=variants,
         main="dfcnn",
         seeds=SEEDS if size == "full" else SEEDS[:1],
-        checkpoint_every=50 if size == "full" else 1,
+        checkpoint_every=1 if size == "smoke" else 50,
         threads=1,  # mini-batches of ten: more threads mostly wait for each other
     )

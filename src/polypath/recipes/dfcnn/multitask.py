@@ -25,6 +25,8 @@ def tasks_of(kind: str, dataset: str, percent: int, size: Size) -> dict[str, Any
         "validation": 1 / 6,
         "normalise": "task",
     }
+    if size != "full":
+        suite |= {"train": "train"}
     if size == "quick":
         suite |= {"classes": [0, 1, 2, 3]} if kind == "homogeneous" else {"pairs": [[0, 1], [2, 3]]}
         suite |= {"per_class": 60, "test_per_class": 250}
@@ -47,19 +49,17 @@ def methods_of(layout: str, tasks: int, shape: dict[str, Any], base: dict[str, A
     alone = {**base, "epochs": max(1, base["epochs"] // tasks)}
     every = {"evaluate_every": max(1, base["evaluate_every"] // tasks) if base["evaluate_every"] else 0}
     common = {**base, "backbone": backbone}
+    # the bases of the direct variant have as many channels as the others' bases are deconvolved to
+    direct = {"knowledge": shape["basis"]} if "basis" in shape else {}
     return {
         "dfcnn": ("dfcnn", {**common, "mode": "multitask", **shape}),
         "single": ("single", {**alone, **every, "backbone": backbone}),
         "hard_sharing": ("hard_sharing", {**common, "mode": "drawn"}),
         "tensor_factorisation": ("tensor_factorisation", common),
         "tensor_distilled": ("tensor_factorisation", {**common, "start": "single", "start_epochs": alone["epochs"]}),
-        "dfcnn_direct": ("dfcnn", {**common, "mode": "multitask", "variant": "direct", **_only(shape, "knowledge")}),
+        "dfcnn_direct": ("dfcnn", {**common, "mode": "multitask", "variant": "direct", **direct}),
         "dfcnn_tc2": ("dfcnn", {**common, "mode": "multitask", "variant": "tc2"}),
     }
-
-
-def _only(shape: dict[str, Any], key: str) -> dict[str, Any]:
-    return {key: shape[key]} if key in shape else {}
 
 
 def multitask(
@@ -113,6 +113,6 @@ def multitask(
         main=f"heterogeneous_{by_default}_dfcnn",
         by_default=tuple(chosen),
         seeds=SEEDS if size == "full" else SEEDS[:1],
-        checkpoint_every=50 if size == "full" else 1,
+        checkpoint_every=1 if size == "smoke" else 50,
         threads=1,
     )

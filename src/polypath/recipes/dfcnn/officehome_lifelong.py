@@ -80,6 +80,6 @@ def experiment(size: Size = "full") -> Experiment:
         variants=variants,
         main="dfcnn",
         seeds=SEEDS if size == "full" else SEEDS[:1],
-        checkpoint_every=50 if size == "full" else 1,
+        checkpoint_every=1 if size == "smoke" else 50,
         threads=1 if size != "full" else None,
     )
