@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polypath.report.answers import ensemble_grid, f1_grid
+from polypath.report.lifelong import lifelong_grid
 from polypath.report.records import read_results
 from polypath.report.summary import summarise
 from polypath.report.tables import accuracy_grid, paired_grid, reproduction_grid
@@ -31,6 +32,9 @@ def table(name: str) -> str:
     kind, _, rest = name.partition("/")
     if kind == "reproduction":
         return reproduction_grid(RESULTS / rest).markdown()
+    if kind == "lifelong":
+        grid = lifelong_grid(read_results(RESULTS / rest))
+        return grid.markdown() if grid is not None else "Not run."
     if kind == "f1":
         grid = f1_grid(summarise(read_results(RESULTS / rest)))
         return grid.markdown() if grid else NOT_RUN

@@ -10,9 +10,12 @@ from polypath.core import accounting
 from polypath.core.examples import Suite, TaskData
 from polypath.core.network import Network
 from polypath.core.result import Curve, ExitResult, Lifelong, PathPicture, Result, TaskResult, Timing, Totals
-from polypath.metrics import LOWER_IS_BETTER, convergence_epoch, lifelong_record
+from polypath.metrics import LOWER_IS_BETTER, backward_transfer, convergence_epoch, lifelong_record
+from polypath.metrics.course import By, Point, completed, own_phase, reverse_transfer, suite_figures
 from polypath.system import System
 from polypath.train.engine import Engine
+
+PEAKS: tuple[By, ...] = ("validation", "test")
 
 
 def record(
@@ -207,4 +210,28 @@ def _lifelong(matrix: list[list[float | None]], suite: Suite, curves: Sequence[C
                 )
                 if epoch is not None and len(first) > 1:
                     converged[data.name] = epoch
-    return found.changed(convergence_epochs=converged)
+    back = backward_transfer(matrix) if matrix else None
+    return found.changed(
+        convergence_epochs=converged, backward_transfer=back, **over_time(suite, curves, errors, matrix)
+    )
+
+
+def over_time(
+    suite: Suite, curves: Sequence[Curve], errors: Mapping[str, bool], matrix: Sequence[Sequence[float | None]]
+) -> dict[str, Any]:
+    """What learning curves say of peaks, forgetting and convergence, and what later stages did to each task.
+
+    Curves of one stage of one point each are no curves: the figures of the matrix say all there is.
+    """
+    main = {data.name: data.task.metric or data.task.default_metric for data in suite}
+    courses: dict[str, dict[str, list[Point]]] = {"test": {}, "val": {}}
+    for curve in curves:
+        if curve.split in courses and curve.metric == main.get(curve.task):
+            points = [Point(*at) for at in zip(curve.stages, curve.epochs, curve.values, strict=True)]
+            courses[curve.split][curve.task] = points
+    columns = {name: [row[place] for row in matrix] for place, name in enumerate(suite.names)}
+    tests = {task: completed(course, columns[task]) for task, course in courses["test"].items()}
+    measured = any(len(own_phase(course)) > 1 for course in tests.values())
+    figures = {by: suite_figures(tests, courses["val"], by=by, lower_is_better=errors) for by in PEAKS if measured}
+    reverse = {task: change for task, course in tests.items() if (change := reverse_transfer(course)) is not None}
+    return {"by_peak": {by: found for by, found in figures.items() if found}, "reverse_transfer": reverse}

@@ -21,8 +21,12 @@ CHANNELS = {**SUBNET, "backbone": {**CONV, "blocks": [[4, 6]]}}
 THIN = {"kind": "resnet18", "stem": "paper", "width": 1 / 8}
 JOINT = {"epochs": 2, "batch": 8, "learning_rate": 0.05, "decay_at": []}
 MULTI = {**JOINT, "distill": False}
+GENERATED = {"kind": "dfcnn", "channels": [2, 2, 3, 3], "hidden": [4]}
+DFCNN = {"backbone": GENERATED, "knowledge": [2] * 4, "basis": [3] * 4, "epochs": 2, "batch": 8, "drop_last": False}
 PACKED = {"backbone": {"kind": "mlp", "hidden": [8, 6]}, "batch": 8, "epochs": 2, "retrain_epochs": 1, "decay_at": ()}
 NESTED = {"backbone": {"kind": "mlp", "hidden": [8, 5]}, "ratios": (0.4, 0.6, 1.0), "batch": 8, "epochs": 2}
+PICKED = {**PACKED, "goal": 0.0, "sparsities": (0.5, 0.8), "prune_epochs": 1, "prune_every": 2, "mask_rate": 2e-3}
+del PICKED["retrain_epochs"]
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -49,7 +53,16 @@ FULL = {
     "multipath, cuts inside blocks",
     "multipath, every exit, teachers",
     "adashare",
+    "dfcnn",
+    "dfcnn multitask, tc2",
+    "ewc, classic",
+    "ewc, RWalk, BatchNorm",
+    "prognn",
+    "tensor train, from single",
+    "den, convolutions",
     "packnet",
+    "cpg",
+    "cpg, single goal, BatchNorm",
     "nestednet, BatchNorm",
     "nestednet, magnitude",
 }
@@ -74,6 +87,44 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**NARROW, "select": "magnitude", "dense_epochs": 1, "heads": "dense", "mask_bias": True, "scope": "global"},
         SMALL,
     ),
+    "cpg": ("cpg", PICKED, SMALL),
+    "cpg, single goal, BatchNorm": (
+        "cpg",
+        {**PICKED, "backbone": {**CONV, "blocks": [[4, 6]]}, "goal": "single", "epochs": 1, "sparsities": (0.5,)},
+        SMALL,
+    ),
+    "dfcnn": ("dfcnn", DFCNN, SMALL),
+    "dfcnn multitask, tc2": ("dfcnn", {**DFCNN, "mode": "multitask", "variant": "tc2", "maps": [2] * 4}, SMALL),
+    "dfcnn direct, BatchNorm": (
+        "dfcnn",
+        {"backbone": CONV, "epochs": 2, "batch": 8, "variant": "direct", "optimizer": "adam"},
+        SMALL,
+    ),
+    "hard sharing, own dense layers, RMSProp": (
+        "hard_sharing",
+        {**PLAIN, "backbone": GENERATED, "mode": "sequential", "optimizer": "rmsprop_tf1"},
+        SMALL,
+    ),
+    "hard sharing, drawn": ("hard_sharing", {**PLAIN, "backbone": GENERATED, "mode": "drawn"}, SMALL),
+    "ewc, classic": ("ewc", PLAIN, SMALL),
+    "ewc, RWalk, BatchNorm": (
+        "ewc",
+        {**PLAIN, "backbone": CONV, "penalty": "rwalk", "every": 1, "optimizer": "rmsprop_tf1"},
+        SMALL,
+    ),
+    "tensor, Tucker": ("tensor_factorisation", {**PLAIN, "backbone": GENERATED}, SMALL),
+    "tensor train, from single": (
+        "tensor_factorisation",
+        {**PLAIN, "backbone": GENERATED, "form": "tt", "rank": 0.5, "start": "single", "start_epochs": 1},
+        SMALL,
+    ),
+    "den": ("den", {**PLAIN, "units": 2, "learning_rate": 0.05}, SMALL),
+    "den, convolutions": (
+        "den",
+        {**PLAIN, "backbone": GENERATED, "units": 2, "learning_rate": 0.05, "optimizer": "rmsprop_tf1"},
+        SMALL,
+    ),
+    "prognn": ("prognn", {**PLAIN, "backbone": CONV}, SMALL),
     "nestednet": ("nestednet", NESTED, SMALL),
     "nestednet, BatchNorm": (
         "nestednet",

@@ -102,7 +102,7 @@ def test_five_tasks_reads_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     experiment = experiment_of(
         "part/five_tasks",
         "full",
-        [f"method.{key}={value}" for key, value in {"width": 1, "modules": 3, "epochs": 1, "batch": 4}.items()]
+        [f"method.{key}={value}" for key, value in {"width": 2, "modules": 3, "epochs": 1, "batch": 4}.items()]
         + ["method.pretrained=null"]
         + [f"suite.suites.{number}.{key}" for number in range(5) for key in ("size=32",)]
         + [f"suite.suites.{number}.shorter_side=36" for number in (2, 3, 4)],

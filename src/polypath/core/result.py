@@ -69,6 +69,11 @@ class Lifelong(Config):
         peak_accuracy: task -> highest entry of its column.
         forgetting_ratio: task -> last entry / peak.
         convergence_epochs: task -> first epoch at 98 % of the task's peak on its learning curve.
+        by_peak: how the peak was chosen (`validation`, `test`: see `polypath.metrics.course`) -> figure
+            (`peak_accuracy` and `convergence_epochs` while the task was learned, `forgetting_ratio` at the end) ->
+            task -> value; only where learning curves were measured. The fields above read the matrix alone.
+        reverse_transfer: task -> last score minus score at the end of its own stage.
+        backward_transfer: mean of that over tasks.
     """
 
     matrix: list[list[float | None]] = Field(default_factory=list)
@@ -76,6 +81,9 @@ class Lifelong(Config):
     peak_accuracy: dict[str, float] = Field(default_factory=dict)
     forgetting_ratio: dict[str, float] = Field(default_factory=dict)
     convergence_epochs: dict[str, int] = Field(default_factory=dict)
+    by_peak: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    reverse_transfer: dict[str, float] = Field(default_factory=dict)
+    backward_transfer: float | None = None
 
 
 class PathPicture(Config):

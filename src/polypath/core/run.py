@@ -63,8 +63,8 @@ class Run(Protocol):
         """Mixed precision where the run uses it."""
         ...
 
-    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Zero the optimizer's gradients, backpropagate, average over processes, step."""
+    def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Zero the optimizers' gradients, backpropagate, average over processes, let each step."""
         ...
 
     def score(self, network: Network, data: TaskData, exit: str | None = None) -> dict[str, float]:

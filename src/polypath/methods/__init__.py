@@ -10,6 +10,10 @@ from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
     "adashare": "polypath.methods.adashare:AdaShare",
+    "cpg": "polypath.methods.cpg:CPG",
+    "den": "polypath.methods.den:DEN",
+    "dfcnn": "polypath.methods.dfcnn:DFCNN",
+    "ewc": "polypath.methods.ewc:EWC",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "multipath": "polypath.methods.multipath:MultiPath",
     "mtan": "polypath.methods.mtan:Mtan",
@@ -17,7 +21,9 @@ METHODS: dict[str, str] = {
     "packnet": "polypath.methods.packnet:PackNet",
     "part": "polypath.methods.part:PaRT",
     "rsn2": "polypath.methods.rsn2:RSN2",
+    "prognn": "polypath.methods.prognn:ProgNN",
     "single": "polypath.methods.single:Single",
+    "tensor_factorisation": "polypath.methods.tensor_factorisation:TensorFactorisation",
 }
 
 

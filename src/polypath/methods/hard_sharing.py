@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -13,7 +13,7 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.methods.training import TrainingConfig, optimizer_of, train, train_drawn
 from polypath.nn.backbones import common_inputs, described
 from polypath.nn.columns import Columns, ColumnsConfig
 
@@ -24,11 +24,12 @@ class HardSharingConfig(TrainingConfig):
     Args:
         backbone: the shared trunk, see `polypath.nn.backbones`.
         mode: `joint` minimises the sum of all task losses; `sequential` trains one task after the other on the same
-            trunk without protecting the earlier ones, which then forget.
+            trunk without protecting the earlier ones, which then forget; `drawn`: every epoch is a pass over one task,
+            drawn with replacement, with an optimizer of its own (DF-CNN's multi-task setting; `epochs` counts all).
     """
 
-    backbone: str | dict[str, Any] = "mlp"
-    mode: Literal["joint", "sequential"] = "joint"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    mode: Literal["joint", "sequential", "drawn"] = "joint"
 
     @field_validator("backbone")
     @classmethod
@@ -47,7 +48,7 @@ class HardSharing(Method[HardSharingConfig]):
     @property
     def isolation(self) -> Isolation:
         """Joint; in sequential mode known tasks drift."""
-        return "joint" if self.config.mode == "joint" else "drifts"
+        return "drifts" if self.config.mode == "sequential" else "joint"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Columns:
         """The trunk, for inputs of the tasks' common shape."""
@@ -57,11 +58,16 @@ class HardSharing(Method[HardSharingConfig]):
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Joint: one stage of all tasks, known ones included; sequential: one a new task."""
-        return [Stage((*known, *new))] if self.config.mode == "joint" else [Stage((name,)) for name in new]
+        return [Stage((name,)) for name in new] if self.config.mode == "sequential" else [Stage((*known, *new))]
 
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """Each step sums the losses of a mini-batch of every task; smaller tasks are oversampled to the largest."""
         names = [item.name for item in data]
+        if self.config.mode == "drawn":
+            assert isinstance(network, Columns)
+            each = {n: optimizer_of(self.config, network.trainable(network.path(n).components)) for n in names}
+            train_drawn(network, data, run, self.config, optimizers=each, kept=each)
+            return
         moving = list(dict.fromkeys(part for name in names for part in network.path(name).components))
         optimizer = optimizer_of(self.config, network.trainable(moving))
         train(network, data, run, self.config, optimizers={names[0]: optimizer}, groups=[names], moving=moving)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -25,7 +25,7 @@ class SingleConfig(TrainingConfig):
         backbone: the network of each task, see `polypath.nn.backbones`.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
 
     @field_validator("backbone")
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,11 +14,15 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.methods.together import Objective
 from polypath.methods.together import batches as side_by_side
-from polypath.methods.together import same_inputs
 from polypath.metrics.stopping import EarlyStopping
+from polypath.nn.columns import Columns
+from polypath.nn.expanding import Expanding
+from polypath.ops.rmsprop import RMSProp, decayed
 
-Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
+COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
+
 Delta = Annotated[float, Field(ge=0)]
 
 
@@ -27,31 +32,43 @@ class TrainingConfig(Config):
     Args:
         epochs: passes over a task's training examples, at most.
         batch: examples a mini-batch, for all tasks or task by task (`default` for those not named).
-        optimizer: `adam`, `adamw` or `sgd`.
+        optimizer: `adam`, `adamw`, `sgd`, `rmsprop` or `rmsprop_tf1` (TensorFlow 1: the small number inside the root,
+            squares from one; `polypath.ops.rmsprop`).
         learning_rate: of the optimizer.
         momentum: of SGD; nesterov: its look-ahead form.
         weight_decay: of the optimizer.
         decay_at: epochs at whose start the learning rate is multiplied by `decay`.
         decay: see above.
+        time_decay: the learning rate is divided by 1 + e * time_decay, e counting all epochs of the system: it is not
+            reset when the next task begins (DF-CNN).
+        over_batch: the loss of a mini-batch is the `mean` or the `sum` over its examples.
+        drop_last: leave an incomplete last mini-batch out.
         patience: epochs without a lower validation loss before a task (or all, where they train together) stops;
             0 trains all epochs and keeps the last state, otherwise the best state by validation loss is kept.
         min_delta: how much lower a validation loss must be to count, for all tasks or task by task (`default`, else 0,
             for those not named): losses of tasks differ in size. Tasks that stop together take the smallest of theirs.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
+        peaks: what lets a record tell each task's peak: `test` measures the test split only, so that a peak is the
+            best test value (the usual way, and flattering); `validation` measures validation as well, so that a peak
+            is the test value at the best validation value. Matters where `evaluate_every` is set.
     """
 
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 128
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(0.0, ge=0)
     decay_at: tuple[int, ...] = ()
     decay: float = Field(0.1, gt=0)
+    time_decay: float = Field(0.0, ge=0)
+    over_batch: Literal["mean", "sum"] = "mean"
+    drop_last: bool = False
     patience: int = Field(0, ge=0)
     min_delta: Delta | dict[str, Delta] = 0.0
     evaluate_every: int = Field(0, ge=0)
+    peaks: Literal["validation", "test"] = "test"
 
     def batch_of(self, task: str) -> int:
         """Examples a mini-batch of a task."""
@@ -68,14 +85,45 @@ class TrainingConfig(Config):
             return self.min_delta
         return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
 
-    def rate(self, epoch: int) -> float:
-        """Learning rate in an epoch."""
-        return self.learning_rate * self.decay ** sum(epoch >= start for start in self.decay_at)
+    def rate(self, epoch: int, before: int = 0) -> float:
+        """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""
+        steps = self.decay ** sum(epoch >= start for start in self.decay_at)
+        return decayed(self.learning_rate * steps, self.time_decay, before + epoch)
 
 
-def optimizer_of(config: TrainingConfig, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The configured optimizer over parameters that came from `Network.trainable`."""
+def _parameter(given: torch.nn.Parameter | dict[str, Any]) -> torch.nn.Parameter:
+    """What RMSProp takes: its accumulators belong to parameters, so that groups of them are not taken."""
+    if isinstance(given, dict):
+        raise InvalidInput("optimizer: groups with learning rates of their own need adam, adamw or sgd, not rmsprop")
+    return given
+
+
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+
+
+def optimizer_of(
+    config: TrainingConfig,
+    parameters: Sequence[torch.nn.Parameter] | Sequence[dict[str, Any]],
+    squares: Sequence[torch.Tensor] | None = None,
+) -> torch.optim.Optimizer:
+    """The configured optimizer over parameters, or groups of them, that came from `Network.trainable`.
+
+    A group's learning rate is the configured one times its `scale`, where it has one.
+
+    Args:
+        config: the settings.
+        parameters: what is moved.
+        squares: accumulators of RMSProp that are kept elsewhere; None: inside the optimizer.
+    """
     rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer in ("rmsprop", "rmsprop_tf1"):
+        return RMSProp(
+            [_parameter(given) for given in parameters],
+            squares,
+            lr=rate,
+            weight_decay=decay,
+            tf1=config.optimizer == "rmsprop_tf1",
+        )
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -95,7 +143,7 @@ def train(
     run: Run,
     config: TrainingConfig,
     *,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Optimizers],
     groups: Sequence[Sequence[str]],
     moving: Sequence[str],
     key: str = "train",
@@ -115,7 +163,7 @@ def train(
         data: the tasks that are trained.
         run: the engine.
         config: the settings.
-        optimizers: name -> optimizer; a group's steps are taken with the one called like its first task.
+        optimizers: name -> optimizer or several; a group's steps are taken with those called like its first task.
         groups: tasks whose losses are summed in one step; every group takes its steps in turn.
         moving: components that change, whose best state is kept when the configuration stops early.
         key: names the random streams of this loop.
@@ -128,58 +176,103 @@ def train(
         label: under which the losses are logged.
         state: what else the loop changes, for checkpoints.
     """
+    check_tracking(config, data)
+    before = network.epochs if isinstance(network, COUNTING) else 0
     stopping = EarlyStopping(config.patience, config.min_delta_of(item.name for item in data))
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
     by_name = {item.name: item for item in data}
-    held = {"network": network, "optimizers": dict(optimizers), "kept": kept, **state}
+    taken = {
+        name: (given,) if isinstance(given, torch.optim.Optimizer) else tuple(given)
+        for name, given in optimizers.items()
+    }
+    steppers = {name: dict(zip(map(str, range(len(given))), given, strict=True)) for name, given in taken.items()}
+    held = {"network": network, "optimizers": steppers, "kept": kept, **state}
     for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
             break
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(epoch)
+        for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
+            group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
+        aims = objective or plain_objective(network, by_name, run)
         losses = _one_epoch(
-            by_name,
-            groups,
-            run,
-            config,
-            optimizers,
-            (key, epoch),
-            objective or plain_objective(network, by_name, run),
-            shared,
-            weights or {},
-            penalty,
-            after_step,
+            aims, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step, shared
         )
-        run.log(epoch=epoch, learning_rate=config.rate(epoch), **{label: losses})
+        run.log(learning_rate=config.rate(epoch, before), **{label: losses})
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
                 for name, values in kept["best"].items():
                     _copy_into(values, network.tensors([name])[name])
-        every = config.evaluate_every
-        if every and (epoch + 1) % every == 0 and epoch + 1 < count:
-            run.record_test(network, data)
+        track(network, data, run, config, epoch, count)
+    if isinstance(network, COUNTING):
+        network.epochs = before + count
     if config.patience:
         for name, values in kept["best"].items():
             _copy_into(network.tensors([name])[name], values)
 
 
-def together_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
-    """Every task's own loss; what the paths of tasks with the same inputs have in common is computed once."""
+def train_drawn(
+    network: Columns,
+    data: Sequence[TaskData],
+    run: Run,
+    config: TrainingConfig,
+    *,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    kept: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    """Every epoch one pass over one task, drawn uniformly with replacement (DF-CNN, appendix B.1).
 
-    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
-        found = {}
-        for inputs, names in same_inputs(batches):
-            with run.autocast():
-                outputs = network.forward_many(inputs, names)
-            for name in names:
-                found[name] = data[name].task.loss_of(outputs[name], batches[name].targets)
-        return {name: found[name] for name in batches}
+    Args:
+        network: the network, placed on the device.
+        data: the tasks.
+        run: the engine.
+        config: the settings; `epochs` counts those of all tasks together.
+        optimizers: one for each task.
+        kept: those of them whose state is not kept in the network, for checkpoints.
+    """
+    check_tracking(config, data)
+    before = network.epochs
+    most = max(-(-len(item.train) // config.batch_of(item.name)) for item in data)
+    by_name = {item.name: item for item in data}
+    for epoch in run.epochs(config.epochs, steps=most, network=network, optimizers=dict(kept)):
+        item = data[int(torch.randint(len(data), (1,), generator=run.rng("task", before + epoch)))]
+        for group in optimizers[item.name].param_groups:
+            group["lr"] = config.rate(epoch, before)
+        network.train()
+        key = ("drawn", before + epoch)
+        one = {item.name: by_name[item.name]}
+        mine = {item.name: [optimizers[item.name]]}
+        aims = plain_objective(network, one, run)
+        losses = _one_epoch(aims, one, [[item.name]], run, config, mine, key, {}, None, None)
+        run.log(learning_rate=config.rate(epoch, before), loss=losses)
+        track(network, data, run, config, epoch, config.epochs)
+    network.epochs = before + config.epochs
 
-    return losses
+
+def check_tracking(config: TrainingConfig, data: Sequence[TaskData]) -> None:
+    """Say before training, not after, that peaks by validation need validation examples.
+
+    Raises:
+        InvalidInput: a task without a validation split.
+    """
+    without = [item.name for item in data if item.val is None]
+    if config.evaluate_every and config.peaks == "validation" and without:
+        raise InvalidInput(
+            f"peaks='validation': tasks {without} have no validation split; build the suite with validation=0.15 or "
+            "so, or set peaks='test' (the best test value, as the DF-CNN paper reports it)"
+        )
+
+
+def track(network: Network, data: Sequence[TaskData], run: Run, config: TrainingConfig, epoch: int, count: int) -> None:
+    """Measure where the configured rhythm says so; the test split at the end of a stage is the engine's."""
+    every, last = config.evaluate_every, epoch + 1 == count
+    if not every or not ((epoch + 1) % every == 0 or last):
+        return
+    for item in data if config.peaks == "validation" else ():
+        run.score(network, item)
+    if not last:
+        run.record_test(network, data)
 
 
 def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
@@ -197,23 +290,22 @@ def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) ->
 
 
 def _one_epoch(
+    objective: Objective,
     data: Mapping[str, TaskData],
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Sequence[torch.optim.Optimizer]],
     key: tuple[object, ...],
-    objective: Objective,
-    shared: bool,
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
     after_step: Callable[[], None] | None,
+    shared: bool = False,
 ) -> dict[str, float]:
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
     seen = dict.fromkeys(data, 0)
-    sizes = {name: config.batch_of(name) for name in data}
-    streams = [side_by_side([data[name] for name in group], run, sizes, shared, key) for group in groups]
+    streams = [_together(group, data, run, config, key, shared) for group in groups]
     waiting = list(zip(groups, streams, strict=True))
     while waiting:
         left = []
@@ -224,15 +316,49 @@ def _one_epoch(
             left.append((group, stream))
             loss = torch.zeros((), device=run.device)
             for name, task_loss in objective(batches).items():
-                loss = loss + weights.get(name, 1.0) * task_loss
-                sums[name] += task_loss.detach() * len(batches[name])
-                seen[name] += len(batches[name])
+                batch = batches[name]
+                counted = len(batch) if config.over_batch == "sum" else 1
+                loss = loss + weights.get(name, 1.0) * counted * task_loss
+                sums[name] += task_loss.detach() * len(batch)
+                seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None
-            run.step(loss if extra is None else loss + extra, optimizers[group[0]])
+            run.step(loss if extra is None else loss + extra, *optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
+
+
+def _together(
+    group: Sequence[str],
+    data: Mapping[str, TaskData],
+    run: Run,
+    config: TrainingConfig,
+    key: tuple[object, ...],
+    shared: bool,
+) -> Iterator[dict[str, Batch]]:
+    """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
+    if shared:
+        sizes = {name: config.batch_of(name) for name in group}
+        yield from side_by_side([data[name] for name in group], run, sizes, True, key)
+        return
+    largest = max(len(data[name].train) for name in group)
+    equal = largest if len(group) > 1 else None
+    streams = {
+        name: _whole(run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal), name, data, config)
+        for name in group
+    }
+    while True:
+        batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
+        if not batches:
+            return
+        yield batches
+
+
+def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], config: TrainingConfig) -> Iterator[Batch]:
+    """The mini-batches without an incomplete last one, where that is asked for and one at least is left."""
+    full = len(data[name].train) // config.batch_of(name)
+    return islice(stream, full) if config.drop_last and full else stream
 
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:

@@ -10,10 +10,14 @@ from polypath.core.network import Network
 NETWORKS: dict[str, str] = {
     "attention": "polypath.nn.attention:AttentionNetwork",
     "columns": "polypath.nn.columns:Columns",
+    "expanding": "polypath.nn.expanding:Expanding",
+    "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
     "policy": "polypath.nn.policy:PolicyNetwork",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
     "multipath": "polypath.nn.multipath:MultiPathNet",
+    "tensors": "polypath.nn.tensors:TensorNetwork",
+    "progressive": "polypath.nn.progressive:Progressive",
 }
 
 

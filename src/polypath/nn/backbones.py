@@ -25,6 +25,7 @@ BACKBONES: dict[str, str] = {
     "timm_stages": "polypath.nn.stages:TimmStages",
     "resnet18": "polypath.nn.resnet:ResNet18",
     "mobilenetv2": "polypath.nn.mobilenet:MobileNetV2",
+    "dfcnn": "polypath.nn.small_cnn:SmallCnn",
     "own": "polypath.nn.own:Own",
     "transformer": "polypath.nn.transformer:Transformer",
 }
@@ -54,6 +55,16 @@ class Backbone(nn.Module):
         for piece in self.pieces.values():
             value = piece(value)
         return value
+
+    @staticmethod
+    def head(features: int, outputs: int) -> nn.Module:
+        """A task's output layer on the features, its values drawn from the global generator."""
+        return nn.Linear(features, outputs)
+
+    @staticmethod
+    def task_pieces(config: Mapping[str, Any]) -> frozenset[str]:
+        """Pieces that every task has for itself where the rest of the backbone is shared."""
+        return frozenset()
 
 
 class MlpOptions(Config):
@@ -244,6 +255,11 @@ def _read(config: str | Mapping[str, Any]) -> tuple[str, type[Backbone], dict[st
     module, _, attribute = BACKBONES[kind].partition(":")
     cls: type[Backbone] = getattr(importlib.import_module(module), attribute)
     return kind, cls, given
+
+
+def kind_of(config: str | Mapping[str, Any]) -> type[Backbone]:
+    """The class of a description's kind."""
+    return _read(config)[1]
 
 
 def common_inputs(tasks: Sequence[Task], method: str) -> InputSpec:

@@ -56,6 +56,10 @@ class GridConfig(Config):
     def _consistent(self) -> Self:
         if self.selected > self.modules:
             raise ValueError(f"selected (N = {self.selected}) must not exceed modules (M = {self.modules})")
+        if self.layout == "resnet50" and self.width < 2:
+            # Channels-last 1x1 convolutions with stride 2 and fewer than 8 input channels write past their buffers on
+            # CPUs with AVX2 and no AVX-512 (torch 2.14.1, backward).
+            raise ValueError("layout='resnet50' needs width 2 or more")
         if self.pretrained and (self.layout != "resnet50" or self.width != 64 or self.channels != 3):
             raise ValueError("pretrained weights exist for layout='resnet50' with width 64 and 3 channels only")
         for task, rows in self.paths.items():

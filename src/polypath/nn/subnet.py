@@ -297,12 +297,14 @@ class Subnetworks(Network):
         part.put_picks(entry, positions, size)
 
     def count_picks(self, task: str) -> None:
-        """Write down how many of each older component's weights a task uses, for its costs."""
+        """Write down how many of each older component's weights a task uses; those of which none leave its path."""
         for step in self._steps[task]:
-            mine, counts = self.part(step[-1]), {}
+            mine = self.part(step[-1])
+            counts: dict[str, int] = {}
             for other in step[:-1]:
                 used = sum(int(torch.isin(self.part(other).positions(e), mine.picked(e)).sum()) for e in mine.entries)
-                counts[other] = used
+                counts |= {other: used} if used else {}
+            step[:-1] = counts
             if counts:
                 self._picked[step[-1]] = counts
 

@@ -18,6 +18,10 @@ RECIPES: dict[str, str] = {
     "multipath/orders": "polypath.recipes.multipath.split:orders",
     "multipath/split_cifar10": "polypath.recipes.multipath.split:split_cifar10",
     "multipath/split_cifar100": "polypath.recipes.multipath.split:split_cifar100",
+    "dfcnn/cifar10_mtl": "polypath.recipes.dfcnn.cifar10_mtl:experiment",
+    "dfcnn/mnist_mtl": "polypath.recipes.dfcnn.mnist_mtl:experiment",
+    "dfcnn/officehome_lifelong": "polypath.recipes.dfcnn.officehome_lifelong:experiment",
+    "dfcnn/cifar100_lifelong": "polypath.recipes.dfcnn.cifar100_lifelong:experiment",
     "part/digits": "polypath.recipes.part.digits:experiment",
     "part/cifar100": "polypath.recipes.part.cifar100:experiment",
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",
@@ -30,6 +34,7 @@ RECIPES: dict[str, str] = {
     "rsn2/faces_cifar": "polypath.recipes.rsn2.faces_cifar:experiment",
     "rsn2/fashion_ensemble": "polypath.recipes.rsn2.fashion_ensemble:experiment",
     "rsn2/four_domains": "polypath.recipes.rsn2.four_domains:experiment",
+    "rsn2/owners": "polypath.recipes.rsn2.owners:experiment",
     "rsn2/reuters": "polypath.recipes.rsn2.reuters:experiment",
 }
 

@@ -78,6 +78,7 @@ def _context(records: Records) -> dict[str, Any]:
         "paired": tables.paired_grid(summary) if summary["paired"] else None,
         "totals": tables.totals_grid(summary),
         "curves": sections.curves(records, summary),
+        "over_time": sections.over_time(records, summary),
         "matrices": sections.matrices(summary),
         "confusion": sections.confusion(records),
         "ensembles": answers.ensemble_grid(summary),

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from polypath.core.result import Result
-from polypath.report import figures, heatmaps
+from polypath.report import figures, heatmaps, lifelong
 from polypath.report.paths import path_picture_svg, task_colour
 from polypath.report.records import Records
 from polypath.report.summary import COSTS, LOSSES, by_seed, spread
@@ -70,6 +70,15 @@ def curves(records: Records, summary: Summary) -> list[dict[str, Any]]:
         splits = dict.fromkeys(c.split for r in records.results for c in r.curves if c.metric == metric)
         found.append({"metric": metric, "figures": [Markup(svg) for svg in drawn.values()], "splits": list(splits)})
     return found
+
+
+def over_time(records: Records, summary: Summary) -> dict[str, Any] | None:
+    """Lifelong learning over time: a table, every task's timeline, what is kept, how fast tasks are learned."""
+    found = lifelong.section(records.results, summary["metrics"])
+    if found is None:
+        return None
+    drawn = {key: Markup(found[key]) if found[key] else None for key in ("kept", "convergence")}
+    return {**found, **drawn, "timelines": {key: Markup(svg) for key, svg in found["timelines"].items()}}
 
 
 def matrices(summary: Summary) -> list[dict[str, Any]]:

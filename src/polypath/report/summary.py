@@ -113,6 +113,12 @@ def by_seed(results: Iterable[Result], variant: str, task: str | None, metric: s
     return found
 
 
+def lifelong_by_seed(results: Iterable[Result], variant: str, figure: str, by: str) -> dict[int, float]:
+    """Seed -> mean over tasks of a figure of lifelong learning, peaks chosen by validation or by test."""
+    rows = {r.seed: r.lifelong.by_peak.get(by, {}).get(figure, {}) for r in results if r.variant == variant}
+    return {seed: statistics.fmean(row.values()) for seed, row in rows.items() if row}
+
+
 def _variant(results: Sequence[Result]) -> dict[str, Any]:
     names = list(dict.fromkeys(task.name for result in results for task in result.tasks))
     return {

@@ -13,7 +13,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.files import read_json
 from polypath.core.result import Result
 from polypath.report.records import read_results
-from polypath.report.summary import by_seed, ensemble_by_seed, lower_is_better, spread
+from polypath.report.summary import by_seed, ensemble_by_seed, lifelong_by_seed, lower_is_better, spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -171,7 +171,8 @@ def reproduction_grid(folder: str | Path) -> Grid:
     Args:
         folder: docs/results/<recipe>/, holding results.json files at any depth and paper.json:
             `{"source": "...", "figures": [{"label", "variant", "metric", "task" (absent: mean over tasks), "value",
-            "sd" (optional)}]}`; `"ensemble": true` asks for the common answer of the variant's tasks. A figure nobody
+            "sd" (optional)}]}`; `"ensemble": true` asks for the common answer of the variant's tasks, `"lifelong":
+            "peak_accuracy", "by": "test"` for a figure of `Lifelong.by_peak`. A figure nobody
             ran shows "not run"; one worse than the paper's by more than both spreads together shows "not reached".
 
     Raises:
@@ -202,12 +203,12 @@ def _paper(folder: Path) -> dict[str, Any]:
 def _reproduced(figure: Mapping[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
     variant, metric, value = figure["variant"], figure["metric"], float(figure["value"])
     paper = measured({"mean": value, "sd": figure.get("sd")})
-    together = bool(figure.get("ensemble"))
-    found = (
-        ensemble_by_seed(results, variant, metric)
-        if together
-        else by_seed(results, variant, figure.get("task"), metric)
-    )
+    if figure.get("ensemble"):
+        found = ensemble_by_seed(results, variant, metric)
+    elif figure.get("lifelong"):
+        found = lifelong_by_seed(results, variant, figure["lifelong"], figure.get("by", "validation"))
+    else:
+        found = by_seed(results, variant, figure.get("task"), metric)
     ours = spread(found.values())
     if ours is None:
         return (figure["label"], paper, "not run", "0", NOTHING, NOTHING, NOTHING)

@@ -85,7 +85,7 @@ class Engine:
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
         self._cancelled = False
         self._note = ""
-        self._loops = 0
+        self._loops, self._passed = 0, 0  # of this stage: loops begun, and the epochs of those before the last one
         self._open: list[Generator[Any, None, None]] = []
 
     # ---- random streams ---------------------------------------------------------------------------------------
@@ -131,7 +131,8 @@ class Engine:
     def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
         """Epoch numbers; restores `state` on entry, checkpoints and seeds every epoch.
 
-        A stage may hold several loops one after the other; each keeps checkpoints of its own until the stage ends.
+        A stage may hold several loops one after the other; each keeps checkpoints of its own until the stage ends, and
+        measurements count the epochs of all of them.
         """
         loop = self._epochs(count, steps, state)
         self._open.append(loop)
@@ -139,11 +140,12 @@ class Engine:
 
     def _epochs(self, count: int, steps: int, state: dict[str, Any]) -> Generator[int, None, None]:
         number, self._loops = self._loops, self._loops + 1
+        passed, self._passed = self._passed, self._passed + count
         first = self._restored(number, state)
         self.display.begin(self.stage, self.stages, number, count, steps, first)
-        self.epoch = max(first - 1, 0)
+        self.epoch = passed + max(first - 1, 0)
         for epoch in range(first, count):
-            self.epoch = epoch
+            self.epoch = passed + epoch
             began, spent = time.monotonic(), self.evaluate_s
             with seeded(self.seed, "epoch", self.stage, epoch, self.fabric.global_rank):
                 yield epoch
@@ -161,14 +163,16 @@ class Engine:
         """Mixed precision where the run uses it."""
         return self.fabric.autocast()
 
-    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
         self.stop_if_cancelled()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.fabric.world_size > 1:
-            self._average_gradients(optimizer)
-        optimizer.step()
+            self._average_gradients(optimizers)
+        for optimizer in optimizers:
+            optimizer.step()
         self.display.advance()
 
     def stop_if_cancelled(self) -> None:
@@ -303,7 +307,7 @@ class Engine:
 
     def begin_stage(self, stage: int, stages: int) -> None:
         """The next `epochs` belong to this stage."""
-        self.stage, self.stages, self.epoch, self._loops = stage, stages, 0, 0
+        self.stage, self.stages, self.epoch, self._loops, self._passed = stage, stages, 0, 0, 0
 
     def end_stage(self, stage: int) -> None:
         """A stage is saved as a system: its checkpoints are no longer needed."""
@@ -350,8 +354,9 @@ class Engine:
 
     # ---- several processes ------------------------------------------------------------------------------------
 
-    def _average_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    def _average_gradients(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        held = [p for group in groups for p in group["params"] if p.grad is not None]
         # The wish to stop travels with the gradients: all processes leave at the same step, none waits for another.
         wish = torch.full((1,), float(self._cancelled), device=self.device)
         flat = torch.cat([*(p.grad.flatten() for p in held), wish])

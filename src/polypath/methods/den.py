@@ -1,0 +1,314 @@
+"""Dynamically expandable networks: retrain what a task needs, grow where that is not enough, split what moved too far.
+
+Paper: Yoon et al., Lifelong Learning with Dynamically Expandable Networks (ICLR 2018), algorithms 1 to 4; of a
+convolution a unit is a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, field_validator
+
+from polypath.core.config import Config
+from polypath.core.examples import TaskData
+from polypath.core.method import Isolation, Method, Stage
+from polypath.core.network import Network
+from polypath.core.run import Run
+from polypath.core.task import Task
+from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.nn.backbones import common_inputs, described
+from polypath.nn.expanding import Expanding, ExpandingConfig
+
+Blocks = dict[str, torch.Tensor]
+
+
+class DENConfig(TrainingConfig):
+    """Settings of DEN; those of training are `polypath.methods.training.TrainingConfig`'s.
+
+    Args:
+        backbone: the trunk of the first task: pieces of one convolution or dense layer (`mlp`, `dfcnn`, `conv`).
+        l1: of every weight that is trained, as a proximal step.
+        group_lasso: of the incoming weights of each added unit, as a proximal step.
+        pull: l2 towards the weights before the task, when split units are trained.
+        loss_above: mean training loss above which the trunk grows.
+        units: added to every layer; those that the group lasso empties are deleted again.
+        drift_above: l2 distance of a unit's incoming weights from before the task above which it is split.
+        shares: of the epochs for the head alone, the selected units, the added units, the split network.
+    """
+
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    l1: float = Field(1e-5, ge=0)
+    group_lasso: float = Field(1e-3, ge=0)
+    pull: float = Field(0.5, ge=0)
+    loss_above: float = Field(0.01, ge=0)
+    units: int = Field(10, gt=0)
+    drift_above: float = Field(0.05, ge=0)
+    shares: tuple[float, float, float, float] = (0.1, 0.5, 0.2, 0.2)
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
+        return described(value)
+
+    def part(self, phase: int) -> int:
+        """Epochs of a phase."""
+        return max(1, round(self.epochs * self.shares[phase]))
+
+
+class DEN(Method[DENConfig]):
+    """One trunk that grows; a head a task, which sees the units that were there when it was learned."""
+
+    name: ClassVar[str] = "den"
+    config_class: ClassVar[type[Config]] = DENConfig
+    network_class: ClassVar[type[Network]] = Expanding
+    fixed: ClassVar[frozenset[str]] = frozenset({"backbone"})
+
+    @property
+    def isolation(self) -> Isolation:
+        """Known tasks drift with the units they share with later ones."""
+        return "drifts"
+
+    def build(self, tasks: Sequence[Task], run: Run) -> Expanding:
+        """The first group of units, for inputs of the tasks' common shape."""
+        values = {"backbone": self.config.backbone, "inputs": common_inputs(tasks, self.name), "seed": run.seed}
+        return Expanding(ExpandingConfig.of(values))
+
+    def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
+        """One stage a task."""
+        return [Stage((name,)) for name in new]
+
+    def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
+        """The first task trains everything; later ones go through selection, growth and splitting."""
+        assert isinstance(network, Expanding)
+        for item in data:
+            if network.epochs == 0:
+                self._phase(network, item, run, network.path(item.name).components, self.config.epochs, "first")
+            else:
+                self._later(network, item, run)
+
+    def _later(self, network: Expanding, item: TaskData, run: Run) -> None:
+        config, name = self.config, item.name
+        before = {key: block.detach().clone() for key, block in network.blocks.items()}
+        head = [network.path(name).steps[-1][0]]
+        self._phase(network, item, run, head, config.part(0), "head")
+        masks = selection(network, name)
+        self._phase(network, item, run, network.path(name).components, config.part(1), "selected", masks=masks)
+        if training_loss(network, item, run) > config.loss_above:
+            group = network.grow([config.units] * len(network.layers))
+            network.stamp(name)
+            run.place(network)
+            new = [part for part in network.components() if part in added(network, group)] + head
+            self._phase(network, item, run, new, config.part(2), "added", lasso=group)
+            network.shrink(group, alive(network, group))
+        if split(network, name, before, config.drift_above):
+            run.place(network)
+            names = network.path(name).components
+            self._phase(network, item, run, names, config.part(3), "split", pull=before)
+
+    def _phase(
+        self,
+        network: Expanding,
+        item: TaskData,
+        run: Run,
+        names: Sequence[str],
+        epochs: int,
+        key: str,
+        *,
+        masks: Blocks | None = None,
+        lasso: int | None = None,
+        pull: Blocks | None = None,
+    ) -> None:
+        """Train the named components; everything else on the path is held still."""
+        network.freeze(set(network.components()) - set(names))
+        # scores of one stage are told apart by their epoch: only the longest phase is measured on the way
+        quiet = self.config if key in ("first", "selected") else self.config.changed(evaluate_every=0)
+        parameters = network.trainable(names)
+        optimizer = optimizer_of(quiet, parameters)
+        hooks = [network.blocks[k].register_hook(_times(mask)) for k, mask in (masks or {}).items()]
+        scale = quiet.batch_of(item.name) if quiet.over_batch == "sum" else 1
+
+        def pulled(_: str) -> torch.Tensor | None:
+            if pull is None:
+                return None
+            gaps = [(network.blocks[k] - old).square().sum() for k, old in pull.items() if k in network.blocks]
+            return self.config.pull * scale * torch.stack(gaps).sum()
+
+        def sparser() -> None:
+            self._proximal(network, parameters, optimizer.param_groups[0]["lr"], lasso)
+
+        groups, optimizers = [[item.name]], {item.name: optimizer}
+        train(
+            network,
+            [item],
+            run,
+            quiet,
+            optimizers=optimizers,
+            groups=groups,
+            moving=names,
+            key=key,
+            epochs=epochs,
+            penalty=pulled,
+            after_step=sparser,
+        )
+        for hook in hooks:
+            hook.remove()
+        network.thaw()
+
+    @torch.no_grad()
+    def _proximal(self, network: Expanding, parameters: Sequence[torch.Tensor], rate: float, lasso: int | None) -> None:
+        """Soft thresholds by rate * l1 and, for added units, by rate * group lasso of their incoming norm."""
+        threshold = rate * self.config.l1
+        for parameter in parameters if threshold else ():
+            parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
+        if lasso is None:
+            return
+        for layer in network.layers:
+            keys = [k for k in network.blocks if k.startswith(f"{layer.name}-g{lasso}-from")]
+            norms = incoming_norm([network.blocks[k] for k in keys])
+            for key in keys:
+                block = network.blocks[key]
+                factor = (1 - rate * self.config.group_lasso / norms.clamp_min(1e-12)).clamp_min(0)
+                block.mul_(factor.view(-1, *[1] * (block.ndim - 1)))
+
+
+def _times(mask: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda gradient: torch.where(mask, gradient, torch.zeros_like(gradient))
+
+
+def incoming_norm(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """l2 norm of the incoming weights of every unit over all its blocks."""
+    return torch.stack([block.flatten(1).square().sum(1) for block in blocks]).sum(0).sqrt()
+
+
+@torch.no_grad()
+def selection(network: Expanding, task: str) -> Blocks:
+    """Masks of the weights between units from which the task's head is reached over weights that are not zero."""
+    groups = range(network._stamps[task] + 1)
+    head = network.head_of(task)
+    used = (head.weight != 0).any(0).view(-1, network._spread).any(1)
+    masks: Blocks = {}
+    for place in range(len(network.layers) - 1, -1, -1):
+        layer = network.layers[place]
+        rows = dict(zip(groups, used.split([network.groups[g][place] for g in groups]), strict=True))
+        widths = [network.groups[g][place - 1] for g in groups] if place else []
+        below = [torch.zeros(width, dtype=torch.bool, device=used.device) for width in widths]
+        for key in [k for k in network.blocks if k.startswith(f"{layer.name}-g") and not k.endswith("bias")]:
+            group, source = (int(part.lstrip("gfrom")) for part in key.rsplit("-", 2)[1:])
+            block = network.blocks[key]
+            if place:
+                flat = block.flatten(2).abs().sum(2) if block.ndim > 2 else block.abs()
+                linked = (flat.view(len(block), -1, layer.positions).sum(2) > 0) & rows[group][:, None]
+                below[source] |= linked.any(0)
+        for key in [k for k in network.blocks if k.startswith(f"{layer.name}-g")]:
+            group = int(key.rsplit("-", 2)[1][1:])
+            block, mine = network.blocks[key], rows[group]
+            if key.endswith("bias"):
+                masks[key] = mine.clone()
+                continue
+            mask = mine.view(-1, *[1] * (block.ndim - 1)).expand_as(block)
+            if place:
+                source = int(key.rpartition("from")[2])
+                columns = below[source].repeat_interleave(layer.positions)
+                mask = mask & columns.view(1, -1, *[1] * (block.ndim - 2))
+            masks[key] = mask.clone()
+        used = torch.cat(below) if place else used
+    return masks
+
+
+@torch.no_grad()
+def training_loss(network: Expanding, item: TaskData, run: Run) -> float:
+    """Mean loss over the training examples, in evaluation mode."""
+    network.eval()
+    total, count = 0.0, 0
+    for batch in run.batches(item, 256, item.name, "loss", augment=False):
+        total += float(item.task.loss_of(network(batch.inputs, item.name), batch.targets)) * len(batch)
+        count += len(batch)
+    return total / count
+
+
+def added(network: Expanding, group: int) -> set[str]:
+    """Components of a group: its units, and older units' weights from them."""
+    return {n for n in network.components() if n.endswith((f".g{group}", f".from{group}"))}
+
+
+def alive(network: Expanding, group: int) -> list[torch.Tensor]:
+    """Which units of a group still have incoming weights, a row a layer."""
+    rows = []
+    for layer in network.layers:
+        keys = [k for k in network.blocks if k.startswith(f"{layer.name}-g{group}-from")]
+        rows.append((incoming_norm([network.blocks[k].detach() for k in keys]) > 0).cpu())
+    return rows
+
+
+@torch.no_grad()
+def split(network: Expanding, task: str, before: Blocks, above: float) -> bool:
+    """Duplicate units that moved further than `above`: the originals go back, copies in a new group stay moved.
+
+    Returns:
+        Whether any unit was split.
+    """
+    old = {int(key.rsplit("-", 2)[1][1:]) for key in before}
+    moved: dict[tuple[int, int], torch.Tensor] = {}
+    for place, layer in enumerate(network.layers):
+        for group in sorted(old):
+            keys = [k for k in before if k.startswith(f"{layer.name}-g{group}-") and k in network.blocks]
+            if keys:
+                gaps = [(network.blocks[k] - before[k]).reshape(len(before[k]), -1) for k in keys]
+                rows = (incoming_norm(gaps) > above).nonzero().flatten()
+                if len(rows):
+                    moved[place, group] = rows
+    if not moved:
+        return False
+    widths = [sum(len(r) for (p, _), r in moved.items() if p == place) for place in range(len(network.layers))]
+    now = {key: block.detach().clone() for key, block in network.blocks.items()}
+    head = network.head_of(task)
+    columns = head.weight.detach().clone()
+    group = network.grow(widths)
+    network.stamp(task)
+    _copies(network, group, moved, now)
+    _copied_features(network, task, group, moved, columns)
+    for (place, source), rows in moved.items():
+        for key in [k for k in before if k.startswith(f"{network.layers[place].name}-g{source}-")]:
+            network.blocks[key][rows] = before[key][rows]
+    return True
+
+
+def _copies(network: Expanding, group: int, moved: dict[tuple[int, int], torch.Tensor], now: Blocks) -> None:
+    """The new group's weights: incoming and outgoing ones of the units it copies, none among the copies."""
+    for place, layer in enumerate(network.layers):
+        mine = [(source, rows) for (p, source), rows in sorted(moved.items()) if p == place]
+        start = 0
+        for source, rows in mine:
+            stop = start + len(rows)
+            for key in [k for k in network.blocks if k.startswith(f"{layer.name}-g{group}-")]:
+                what = key.rpartition("-")[2]
+                theirs = now.get(f"{layer.name}-g{source}-{what}")
+                network.blocks[key][start:stop] = 0 if theirs is None else theirs[rows].to(network.blocks[key].dtype)
+            if place + 1 < len(network.layers):
+                above = network.layers[place + 1]
+                into, out = network._columns(place + 1, torch.arange(start, stop)), network._columns(place + 1, rows)
+                for key in [
+                    k for k in network.blocks if k.startswith(f"{above.name}-g") and k.endswith(f"from{group}")
+                ]:
+                    reader = key.rsplit("-", 2)[1]
+                    theirs = now.get(f"{above.name}-{reader}-from{source}")
+                    network.blocks[key][:, into] = 0 if theirs is None else theirs[:, out]
+            start = stop
+
+
+def _copied_features(
+    network: Expanding, task: str, group: int, moved: dict[tuple[int, int], torch.Tensor], columns: torch.Tensor
+) -> None:
+    """The head reads a copy as it read the original."""
+    last, spread = len(network.layers) - 1, network._spread
+    head = network.head_of(task)
+    start = columns.shape[1]
+    for (place, source), rows in sorted(moved.items()):
+        if place == last:
+            offset = sum(widths[-1] for widths in network.groups[:source])
+            read = ((offset + rows)[:, None] * spread + torch.arange(spread)).flatten()
+            head.weight[:, start : start + len(read)] = columns[:, read]
+            start += len(read)
