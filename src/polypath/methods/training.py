@@ -35,7 +35,8 @@ class TrainingConfig(Config):
         optimizer: `adam`, `adamw`, `sgd`, `rmsprop` or `rmsprop_tf1` (TensorFlow 1: the small number inside the root,
             squares from one; `polypath.ops.rmsprop`).
         learning_rate: of the optimizer.
-        momentum: of SGD; nesterov: its look-ahead form.
+        momentum: of SGD.
+        nesterov: its look-ahead form.
         weight_decay: of the optimizer.
         decay_at: epochs at whose start the learning rate is multiplied by `decay`.
         decay: see above.
