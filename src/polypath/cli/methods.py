@@ -59,7 +59,9 @@ def _about(name: str) -> dict[str, Any]:
 
 def meanings_of(config: type) -> dict[str, str]:
     """Setting -> what it means; where the text only says "see `module.Class`", what that class says."""
-    found = documented(config.__doc__ or "")
+    found: dict[str, str] = {}
+    for cls in reversed(config.__mro__):  # settings may be inherited, with their meaning
+        found |= documented(cls.__doc__ or "") if cls.__module__.startswith("polypath.") else {}
     for key, text in found.items():
         other = re.search(r"see `([\w.]+)\.(\w+)`", text)
         if other:

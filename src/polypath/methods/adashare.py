@@ -23,8 +23,8 @@ from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment
 from polypath.methods.together import batches as side_by_side
-from polypath.methods.together import reads_shared
-from polypath.methods.training import TrainingConfig, optimizer_of, together_objective, train
+from polypath.methods.together import reads_shared, together_objective
+from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import common_inputs, described
 from polypath.nn.policy import BLOCKS, PolicyNetwork
 from polypath.nn.residual import ResidualConfig
@@ -62,7 +62,7 @@ class AdaShareConfig(TrainingConfig):
     share_weight: float = Field(0.05, ge=0)
     draws: int = Field(8, gt=0)
     epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
     learning_rate: float = Field(0.1, gt=0)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)

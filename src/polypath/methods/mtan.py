@@ -13,8 +13,8 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.together import reads_shared
-from polypath.methods.training import TrainingConfig, optimizer_of, together_objective, train
+from polypath.methods.together import reads_shared, together_objective
+from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.attention import AttentionNetwork
 from polypath.nn.backbones import common_inputs, described
 from polypath.nn.residual import ResidualConfig
@@ -33,7 +33,7 @@ class MtanConfig(TrainingConfig):
     backbone: str | dict[str, Any] = Field("resnet18", validate_default=True)
     share_inputs: bool | None = None
     epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
     learning_rate: float = Field(0.1, gt=0)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)

@@ -22,8 +22,8 @@ from polypath.core.run import Run
 from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
-from polypath.methods.together import reads_shared, same_inputs
-from polypath.methods.training import Objective, TrainingConfig, optimizer_of, train
+from polypath.methods.together import Objective, reads_shared, same_inputs
+from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import BACKBONES, backbone, common_inputs, described
 from polypath.nn.multipath import MultiPathNet, MultiPathNetConfig
 from polypath.ops.distillation import combined
@@ -77,7 +77,7 @@ class MultiPathConfig(TrainingConfig):
     teacher_epochs: int | None = Field(None, gt=0)
     teachers: dict[str, str] = Field(default_factory=dict)
     epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
     learning_rate: float = Field(0.1, gt=0)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)

@@ -10,9 +10,12 @@ import torch
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, Examples, TaskData
+from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Regression
 from polypath.data.batches import scaled
+
+Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
 
 
 def share_inputs(data: Sequence[TaskData]) -> bool:
@@ -124,3 +127,18 @@ def batches(
         if not found:
             return
         yield found
+
+
+def together_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
+    """Every task's own loss; what the paths of tasks with the same inputs have in common is computed once."""
+
+    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+        found = {}
+        for inputs, names in same_inputs(batches):
+            with run.autocast():
+                outputs = network.forward_many(inputs, names)
+            for name in names:
+                found[name] = data[name].task.loss_of(outputs[name], batches[name].targets)
+        return {name: found[name] for name in batches}
+
+    return losses

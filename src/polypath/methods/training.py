@@ -13,8 +13,8 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.methods.together import Objective
 from polypath.methods.together import batches as side_by_side
-from polypath.methods.together import same_inputs
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
 from polypath.nn.expanding import Expanding
@@ -22,7 +22,6 @@ from polypath.ops.rmsprop import RMSProp, decayed
 
 COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
 
-Objective = Callable[[Mapping[str, Batch]], Mapping[str, torch.Tensor]]
 Delta = Annotated[float, Field(ge=0)]
 
 
@@ -35,7 +34,8 @@ class TrainingConfig(Config):
         optimizer: `adam`, `adamw`, `sgd`, `rmsprop` or `rmsprop_tf1` (TensorFlow 1: the small number inside the root,
             squares from one; `polypath.ops.rmsprop`).
         learning_rate: of the optimizer.
-        momentum: of SGD; nesterov: its look-ahead form.
+        momentum: of SGD.
+        nesterov: its look-ahead form.
         weight_decay: of the optimizer.
         decay_at: epochs at whose start the learning rate is multiplied by `decay`.
         decay: see above.
@@ -194,6 +194,7 @@ def train(
         for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
             group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
+        aims = objective or plain_objective(network, by_name, run)
         losses = _one_epoch(
             by_name,
             groups,
@@ -314,17 +315,17 @@ def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) ->
 
 
 def _one_epoch(
+    objective: Objective,
     data: Mapping[str, TaskData],
     groups: Sequence[Sequence[str]],
     run: Run,
     config: TrainingConfig,
     optimizers: Mapping[str, Sequence[torch.optim.Optimizer]],
     key: tuple[object, ...],
-    objective: Objective,
-    shared: bool,
     weights: Mapping[str, float],
     penalty: Callable[[str], torch.Tensor | None] | None,
     after_step: Callable[[], None] | None,
+    shared: bool = False,
 ) -> dict[str, float]:
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
