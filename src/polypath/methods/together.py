@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,12 +92,7 @@ def apart(data: Sequence[TaskData], batch: Batch) -> dict[str, Batch]:
 
 
 def batches(
-    data: Sequence[TaskData],
-    run: Run,
-    size: Mapping[str, int],
-    shared: bool,
-    key: tuple[object, ...],
-    drop_last: bool = False,
+    data: Sequence[TaskData], run: Run, size: Mapping[str, int], shared: bool, key: tuple[object, ...]
 ) -> Iterator[dict[str, Batch]]:
     """One epoch of all tasks side by side.
 
@@ -108,20 +102,14 @@ def batches(
         size: task -> examples a mini-batch.
         shared: read the common inputs once; otherwise every task has its own and small ones are oversampled.
         key: names the random streams.
-        drop_last: leave a task's incomplete last mini-batch out, where it has a complete one.
     """
-
-    def whole(stream: Iterator[Batch], item: TaskData) -> Iterator[Batch]:
-        full = len(item.train) // size[item.name]
-        return islice(stream, full) if drop_last and full else stream
-
     if shared:
-        for joint in whole(run.batches(joined(data), size[data[0].name], "shared", *key), data[0]):
-            yield apart(data, joint)
+        for whole in run.batches(joined(data), size[data[0].name], "shared", *key):
+            yield apart(data, whole)
         return
     largest = max(len(item.train) for item in data)
     equal: dict[str, Any] = {"equal_to": largest if len(data) > 1 else None}
-    streams = {item.name: whole(run.batches(item, size[item.name], item.name, *key, **equal), item) for item in data}
+    streams = {item.name: run.batches(item, size[item.name], item.name, *key, **equal) for item in data}
     while True:
         found = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
         if not found:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import torch
@@ -196,17 +197,7 @@ def train(
         network.train()
         aims = objective or plain_objective(network, by_name, run)
         losses = _one_epoch(
-            by_name,
-            groups,
-            run,
-            config,
-            taken,
-            (key, epoch),
-            objective or plain_objective(network, by_name, run),
-            shared,
-            weights or {},
-            penalty,
-            after_step,
+            aims, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step, shared
         )
         run.log(learning_rate=config.rate(epoch, before), **{label: losses})
         if config.patience:
@@ -253,8 +244,8 @@ def train_drawn(
         key = ("drawn", before + epoch)
         one = {item.name: by_name[item.name]}
         mine = {item.name: [optimizers[item.name]]}
-        plain = plain_objective(network, one, run)
-        losses = _one_epoch(one, [[item.name]], run, config, mine, key, plain, False, {}, None, None)
+        aims = plain_objective(network, one, run)
+        losses = _one_epoch(aims, one, [[item.name]], run, config, mine, key, {}, None, None)
         run.log(learning_rate=config.rate(epoch, before), loss=losses)
         track(network, data, run, config, epoch, config.epochs)
     network.epochs = before + config.epochs
@@ -283,21 +274,6 @@ def track(network: Network, data: Sequence[TaskData], run: Run, config: Training
         run.score(network, item)
     if not last:
         run.record_test(network, data)
-
-
-def together_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
-    """Every task's own loss; what the paths of tasks with the same inputs have in common is computed once."""
-
-    def losses(batches: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
-        found = {}
-        for inputs, names in same_inputs(batches):
-            with run.autocast():
-                outputs = network.forward_many(inputs, names)
-            for name in names:
-                found[name] = data[name].task.loss_of(outputs[name], batches[name].targets)
-        return {name: found[name] for name in batches}
-
-    return losses
 
 
 def plain_objective(network: Network, data: Mapping[str, TaskData], run: Run) -> Objective:
@@ -330,10 +306,7 @@ def _one_epoch(
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
     seen = dict.fromkeys(data, 0)
-    sizes = {name: config.batch_of(name) for name in data}
-    streams = [
-        side_by_side([data[name] for name in group], run, sizes, shared, key, config.drop_last) for group in groups
-    ]
+    streams = [_together(group, data, run, config, key, shared) for group in groups]
     waiting = list(zip(groups, streams, strict=True))
     while waiting:
         left = []
@@ -344,17 +317,49 @@ def _one_epoch(
             left.append((group, stream))
             loss = torch.zeros((), device=run.device)
             for name, task_loss in objective(batches).items():
-                size = len(batches[name])
-                counted = size if config.over_batch == "sum" else 1
+                batch = batches[name]
+                counted = len(batch) if config.over_batch == "sum" else 1
                 loss = loss + weights.get(name, 1.0) * counted * task_loss
-                sums[name] += task_loss.detach() * size
-                seen[name] += size
+                sums[name] += task_loss.detach() * len(batch)
+                seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None
             run.step(loss if extra is None else loss + extra, *optimizers[group[0]])
             if after_step is not None:
                 after_step()
         waiting = left
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
+
+
+def _together(
+    group: Sequence[str],
+    data: Mapping[str, TaskData],
+    run: Run,
+    config: TrainingConfig,
+    key: tuple[object, ...],
+    shared: bool,
+) -> Iterator[dict[str, Batch]]:
+    """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
+    if shared:
+        sizes = {name: config.batch_of(name) for name in group}
+        yield from side_by_side([data[name] for name in group], run, sizes, True, key)
+        return
+    largest = max(len(data[name].train) for name in group)
+    equal = largest if len(group) > 1 else None
+    streams = {
+        name: _whole(run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal), name, data, config)
+        for name in group
+    }
+    while True:
+        batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
+        if not batches:
+            return
+        yield batches
+
+
+def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], config: TrainingConfig) -> Iterator[Batch]:
+    """The mini-batches without an incomplete last one, where that is asked for and one at least is left."""
+    full = len(data[name].train) // config.batch_of(name)
+    return islice(stream, full) if config.drop_last and full else stream
 
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
