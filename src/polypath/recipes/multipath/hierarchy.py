@@ -43,10 +43,10 @@ def experiment(size: Size = "full") -> Experiment:
     resnet, mobilenet, seeds = dict(RESNET), dict(MOBILENET), SEEDS
     schedule = plan(200)
     if size == "quick":
-        suite |= {"per_class": 100, "augment": "none"}
+        suite |= {"train": "train[:10000]", "augment": "none"}  # a slice: per_class counts by each level
         resnet, schedule, seeds = thinner(resnet, 0.5), plan(3), SEEDS[:1]
     if size == "smoke":
-        suite |= {"per_class": 2, "test_per_class": 1, "augment": "none"}
+        suite |= {"train": "train[:200]", "test": "test[:100]", "augment": "none"}
         schedule, seeds = {**plan(1), "batch": 100}, SEEDS[:1]
         resnet, mobilenet = thinner(resnet, 1 / 8), thinner(mobilenet, 0.5)
     resnet |= {**schedule, "cuts": HIERARCHY_CUTS}
@@ -81,13 +81,13 @@ def compared(config: dict[str, Any]) -> dict[str, Variant]:
 def on_a_budget(size: Size) -> tuple[dict[str, Any], dict[str, Any], tuple[int, ...]]:
     """(suite, method settings, seeds) of the small comparison."""
     suite: dict[str, Any] = {"kind": "hierarchy", "dataset": "cifar100", "levels": LEVELS, "augment": AUGMENT}
-    suite |= {"per_class": 15, "validation": 0.2}
+    suite |= {"train": "train[:1200]", "validation": "train[1200:1500]"}
     config = {**thinner(RESNET, 0.5), "cuts": HIERARCHY_CUTS, "batch": 64, **plan(20)}
     seeds = SEEDS
     if size == "quick":
         config, seeds = {**config, **plan(2)}, SEEDS[:1]
     if size == "smoke":
-        suite |= {"per_class": 2, "test_per_class": 1, "validation": 0.5, "augment": "none"}
+        suite |= {"train": "train[:200]", "test": "test[:100]", "validation": "train[200:300]", "augment": "none"}
         config, seeds = {**thinner(config, 1 / 8), **plan(1), "batch": 100}, SEEDS[:1]
     return suite, config, seeds
 
