@@ -304,3 +304,7 @@ def test_a_missing_module_is_a_store_error() -> None:
 
     with pytest.raises(StoreError, match="'nobody', which this process does not know"):
         backbone({"kind": "own", "name": "nobody"}, Features(size=2))
+
+
+def test_the_default_backbone_is_a_description_like_any_other() -> None:
+    assert RSN2().config.backbone == RSN2(backbone={"kind": "mlp"}).config.backbone

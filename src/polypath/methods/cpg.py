@@ -56,7 +56,7 @@ class CPGConfig(TrainingConfig):
         layers, init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     goal: Literal["single"] | float | dict[str, float] = "single"
     missed: Literal["lower", "keep", "refuse"] = "lower"
     max_width: float = 1.0

@@ -42,7 +42,7 @@ class NestedNetConfig(TrainingConfig):
         init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     ratios: tuple[float, ...] = (0.4, 0.6, 0.7, 0.8, 1.0)
     ratio_of: Literal["units", "weights"] = "units"
     select: Literal["channel", "magnitude"] = "channel"

@@ -45,7 +45,7 @@ class PackNetConfig(TrainingConfig):
         init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     prune: tuple[float, ...] = PRUNE
     ratios: tuple[float, ...] = ()
     epochs: int = Field(20, gt=0)

@@ -46,7 +46,7 @@ class RSN2Config(TrainingConfig):
         loss_weights: task -> factor of its loss where tasks share an owner.
     """
 
-    backbone: str | dict[str, Any] = "mlp"
+    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
     share: Share = 0.2
     select: Literal["gradient", "magnitude"] = "gradient"
     samples: int = Field(1000, gt=0)
