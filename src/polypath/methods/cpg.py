@@ -21,6 +21,7 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
 from polypath.metrics import LOWER_IS_BETTER
@@ -28,7 +29,7 @@ from polypath.nn.backbones import described
 from polypath.nn.ownership import key_of
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
-from polypath.nn.subnet_config import SubnetConfig, common_shape
+from polypath.nn.subnet_config import common_shape
 from polypath.ops.ownership import choose, unpack
 from polypath.ops.pruning import cubic_sparsity
 
@@ -145,22 +146,15 @@ class CPG(Method[CPGConfig]):
         """
         for task in tasks:
             self.config.goal_of(task.name)
-        config = SubnetConfig.of(
-            {
-                "backbone": self.config.backbone,
-                "inputs": common_shape(tasks).model_dump(),
-                "heads": "dense",
-                "reads": "chosen",
-                "seed": run.seed,
-                **{key: getattr(self.config, key) for key in ("layers", "init")},
-            },
-            "method",
-        )
-        with torch.device("meta"):
-            planned = Subnetworks(config)
-            for task in tasks:
-                self.admit(planned, task)
-        return Subnetworks(config)
+        values = {
+            "backbone": self.config.backbone,
+            "inputs": common_shape(tasks).model_dump(),
+            "heads": "dense",
+            "reads": "chosen",
+            "seed": run.seed,
+            **{key: getattr(self.config, key) for key in ("layers", "init")},
+        }
+        return empty_network(values, tasks, self.admit)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with what it would keep at the highest sparsity; learning says what it really keeps."""

@@ -19,12 +19,13 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.owners import empty_network
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
 from polypath.nn.backbones import common_inputs, described
 from polypath.nn.nested import Nested
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
-from polypath.nn.subnet_config import SubnetConfig, increasing
+from polypath.nn.subnet_config import increasing
 from polypath.ops.ownership import share_count
 from polypath.ops.pruning import cubic_sparsity, nested_units
 
@@ -82,23 +83,16 @@ class NestedNet(Method[NestedNetConfig]):
         """
         ratios = self.config.ratios
         channels = self.config.select == "channel"
-        config = SubnetConfig.of(
-            {
-                "backbone": self.config.backbone,
-                "inputs": common_inputs(tasks, self.name).model_dump(),
-                "heads": "masked" if channels else "dense",
-                "levels": () if not channels else nested_units(ratios) if self.config.ratio_of == "weights" else ratios,
-                "reads": "earlier",
-                "init": self.config.init,
-                "seed": run.seed,
-            },
-            "method",
-        )
-        with torch.device("meta"):
-            planned = Subnetworks(config)
-            for task in tasks:
-                self.admit(planned, task)
-        return Subnetworks(config)
+        values = {
+            "backbone": self.config.backbone,
+            "inputs": common_inputs(tasks, self.name).model_dump(),
+            "heads": "masked" if channels else "dense",
+            "levels": () if not channels else nested_units(ratios) if self.config.ratio_of == "weights" else ratios,
+            "reads": "earlier",
+            "init": self.config.init,
+            "seed": run.seed,
+        }
+        return empty_network(values, tasks, self.admit)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task as the next level."""

@@ -18,11 +18,12 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.owners import empty_network
 from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Rule, Subnetworks
-from polypath.nn.subnet_config import SubnetConfig, common_shape, increasing
+from polypath.nn.subnet_config import common_shape, increasing
 from polypath.ops.ownership import choose, share_count
 
 PRUNE = (0.5, 0.75)
@@ -103,22 +104,15 @@ class PackNet(Method[PackNetConfig]):
         Raises:
             InvalidInput: a layer in which nothing would be left for a task (names both), more tasks than `ratios`.
         """
-        config = SubnetConfig.of(
-            {
-                "backbone": self.config.backbone,
-                "inputs": common_shape(tasks).model_dump(),
-                "heads": "dense",
-                "reads": "earlier",
-                "seed": run.seed,
-                **{key: getattr(self.config, key) for key in ("layers", "init", "dense")},
-            },
-            "method",
-        )
-        with torch.device("meta"):
-            planned = Subnetworks(config)
-            for task in tasks:
-                self.admit(planned, task)
-        return Subnetworks(config)
+        values = {
+            "backbone": self.config.backbone,
+            "inputs": common_shape(tasks).model_dump(),
+            "heads": "dense",
+            "reads": "earlier",
+            "seed": run.seed,
+            **{key: getattr(self.config, key) for key in ("layers", "init", "dense")},
+        }
+        return empty_network(values, tasks, self.admit)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with the weights it will keep, among those that are free."""

@@ -18,11 +18,12 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.owners import empty_network
 from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import described
 from polypath.nn.own import Source, offer
 from polypath.nn.subnet import Subnetworks
-from polypath.nn.subnet_config import Share, SubnetConfig, share_of
+from polypath.nn.subnet_config import Share, common_shape, share_of
 from polypath.ops.ownership import choose, choose_global
 
 
@@ -102,29 +103,16 @@ class RSN2(Method[RSN2Config]):
         Raises:
             InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
         """
-        config = self.subnet_config(tasks, run.seed)
-        with torch.device("meta"):
-            planned = Subnetworks(config)
-            for task in tasks:
-                planned.add_task(task)
-        return Subnetworks(config)
-
-    def subnet_config(self, tasks: Sequence[Task], seed: int) -> SubnetConfig:
-        """The network's configuration; its shared pieces take the inputs that most tasks have."""
         config = self.config
-        shapes = [str(task.inputs) for task in tasks]
-        inputs = max(tasks, key=lambda task: shapes.count(str(task.inputs))).inputs
-        return SubnetConfig.of(
-            {
-                "backbone": config.backbone,
-                "inputs": inputs.model_dump(),
-                "share": config.share,
-                "seed": seed,
-                "reads": "earlier" if config.read_earlier else "none",
-                **{key: getattr(config, key) for key in ("layers", "slots", "heads", "mask_bias", "init")},
-            },
-            "method",
-        )
+        values = {
+            "backbone": config.backbone,
+            "inputs": common_shape(tasks).model_dump(),
+            "share": config.share,
+            "seed": run.seed,
+            "reads": "earlier" if config.read_earlier else "none",
+            **{key: getattr(config, key) for key in ("layers", "slots", "heads", "mask_bias", "init")},
+        }
+        return empty_network(values, tasks, self.admit)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with this configuration's share."""
