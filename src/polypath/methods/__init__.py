@@ -9,6 +9,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Method
 
 METHODS: dict[str, str] = {
+    "dfcnn": "polypath.methods.dfcnn:DFCNN",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "part": "polypath.methods.part:PaRT",
     "single": "polypath.methods.single:Single",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,8 @@ from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.metrics.stopping import EarlyStopping
+from polypath.nn.columns import Columns
+from polypath.ops.rmsprop import RMSProp, decayed
 
 
 class TrainingConfig(Config):
@@ -22,30 +25,42 @@ class TrainingConfig(Config):
     Args:
         epochs: passes over a task's training examples, at most.
         batch: examples a mini-batch, for all tasks or task by task (`default` for those not named).
-        optimizer: `adam`, `adamw` or `sgd`.
+        optimizer: `adam`, `adamw`, `sgd`, `rmsprop` or `rmsprop_tf1` (TensorFlow 1: the small number inside the root,
+            squares from one; `polypath.ops.rmsprop`).
         learning_rate: of the optimizer.
         momentum: of SGD; nesterov: its look-ahead form.
         weight_decay: of the optimizer.
         decay_at: epochs at whose start the learning rate is multiplied by `decay`.
         decay: see above.
+        time_decay: the learning rate is divided by 1 + e * time_decay, e counting all epochs of the system: it is not
+            reset when the next task begins (DF-CNN).
+        over_batch: the loss of a mini-batch is the `mean` or the `sum` over its examples.
+        drop_last: leave an incomplete last mini-batch out.
         patience: epochs without a lower validation loss before a task (or all, where they train together) stops;
             0 trains all epochs and keeps the last state, otherwise the best state by validation loss is kept.
         min_delta: how much lower a validation loss must be to count.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
+        peaks: what lets a record tell each task's peak: `test` measures the test split only, so that a peak is the
+            best test value (the usual way, and flattering); `validation` measures validation as well, so that a peak
+            is the test value at the best validation value. Matters where `evaluate_every` is set.
     """
 
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 128
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(0.0, ge=0)
     decay_at: tuple[int, ...] = ()
     decay: float = Field(0.1, gt=0)
+    time_decay: float = Field(0.0, ge=0)
+    over_batch: Literal["mean", "sum"] = "mean"
+    drop_last: bool = False
     patience: int = Field(0, ge=0)
     min_delta: float = Field(0.0, ge=0)
     evaluate_every: int = Field(0, ge=0)
+    peaks: Literal["validation", "test"] = "test"
 
     def batch_of(self, task: str) -> int:
         """Examples a mini-batch of a task."""
@@ -56,14 +71,25 @@ class TrainingConfig(Config):
             raise InvalidInput(f"batch: no size for task {task!r} and no 'default'; received {self.batch}")
         return found
 
-    def rate(self, epoch: int) -> float:
-        """Learning rate in an epoch."""
-        return self.learning_rate * self.decay ** sum(epoch >= start for start in self.decay_at)
+    def rate(self, epoch: int, before: int = 0) -> float:
+        """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""
+        steps = self.decay ** sum(epoch >= start for start in self.decay_at)
+        return decayed(self.learning_rate * steps, self.time_decay, before + epoch)
 
 
-def optimizer_of(config: TrainingConfig, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The configured optimizer over parameters that came from `Network.trainable`."""
+def optimizer_of(
+    config: TrainingConfig, parameters: Sequence[torch.nn.Parameter], squares: Sequence[torch.Tensor] | None = None
+) -> torch.optim.Optimizer:
+    """The configured optimizer over parameters that came from `Network.trainable`.
+
+    Args:
+        config: the settings.
+        parameters: what is moved.
+        squares: accumulators of RMSProp that are kept elsewhere; None: inside the optimizer.
+    """
     rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer in ("rmsprop", "rmsprop_tf1"):
+        return RMSProp(parameters, squares, lr=rate, weight_decay=decay, tf1=config.optimizer == "rmsprop_tf1")
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -108,6 +134,8 @@ def train(
         after_step: called after every optimizer step.
         state: what else the loop changes, for checkpoints.
     """
+    check_tracking(config, data)
+    before = network.epochs if isinstance(network, Columns) else 0
     stopping = EarlyStopping(config.patience, config.min_delta)
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
     count = config.epochs if epochs is None else epochs
@@ -118,21 +146,46 @@ def train(
             break
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = config.rate(epoch)
+                group["lr"] = config.rate(epoch, before)
         network.train()
         losses = _one_epoch(network, by_name, groups, run, config, optimizers, (key, epoch), penalty, after_step)
-        run.log(epoch=epoch, learning_rate=config.rate(epoch), loss=losses)
+        run.log(epoch=epoch, learning_rate=config.rate(epoch, before), loss=losses)
         if config.patience:
             loss = sum(run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
                 for name, values in kept["best"].items():
                     _copy_into(values, network.tensors([name])[name])
-        every = config.evaluate_every
-        if every and (epoch + 1) % every == 0 and epoch + 1 < count:
-            run.record_test(network, data)
+        track(network, data, run, config, epoch, count)
+    if isinstance(network, Columns):
+        network.epochs = before + count
     if config.patience:
         for name, values in kept["best"].items():
             _copy_into(network.tensors([name])[name], values)
+
+
+def check_tracking(config: TrainingConfig, data: Sequence[TaskData]) -> None:
+    """Say before training, not after, that peaks by validation need validation examples.
+
+    Raises:
+        InvalidInput: a task without a validation split.
+    """
+    without = [item.name for item in data if item.val is None]
+    if config.evaluate_every and config.peaks == "validation" and without:
+        raise InvalidInput(
+            f"peaks='validation': tasks {without} have no validation split; build the suite with validation=0.15 or "
+            "so, or set peaks='test' (the best test value, as the DF-CNN paper reports it)"
+        )
+
+
+def track(network: Network, data: Sequence[TaskData], run: Run, config: TrainingConfig, epoch: int, count: int) -> None:
+    """Measure where the configured rhythm says so; the test split at the end of a stage is the engine's."""
+    every, last = config.evaluate_every, epoch + 1 == count
+    if not every or not ((epoch + 1) % every == 0 or last):
+        return
+    for item in data if config.peaks == "validation" else ():
+        run.score(network, item)
+    if not last:
+        run.record_test(network, data)
 
 
 def _one_epoch(
@@ -163,7 +216,7 @@ def _one_epoch(
                 with run.autocast():
                     outputs = network(batch.inputs, name)
                 task_loss = data[name].task.loss_of(outputs, batch.targets)
-                loss = loss + task_loss
+                loss = loss + (task_loss * len(batch) if config.over_batch == "sum" else task_loss)
                 sums[name] += task_loss.detach() * len(batch)
                 seen[name] += len(batch)
             extra = penalty(group[0]) if penalty is not None else None
@@ -180,12 +233,21 @@ def _together(
     """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
     largest = max(len(data[name].train) for name in group)
     equal = largest if len(group) > 1 else None
-    streams = {name: run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal) for name in group}
+    streams = {
+        name: _whole(run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal), name, data, config)
+        for name in group
+    }
     while True:
         batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
         if not batches:
             return
         yield batches
+
+
+def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], config: TrainingConfig) -> Iterator[Batch]:
+    """The mini-batches without an incomplete last one, where that is asked for and one at least is left."""
+    full = len(data[name].train) // config.batch_of(name)
+    return islice(stream, full) if config.drop_last and full else stream
 
 
 def _steps(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:

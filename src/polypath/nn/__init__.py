@@ -9,6 +9,7 @@ from polypath.core.network import Network
 
 NETWORKS: dict[str, str] = {
     "columns": "polypath.nn.columns:Columns",
+    "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
 }
 

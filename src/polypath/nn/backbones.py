@@ -22,6 +22,7 @@ BACKBONES: dict[str, str] = {
     "mlp": "polypath.nn.backbones:Mlp",
     "conv": "polypath.nn.backbones:Conv",
     "timm": "polypath.nn.backbones:Timm",
+    "dfcnn": "polypath.nn.small_cnn:SmallCnn",
 }
 
 
@@ -49,6 +50,16 @@ class Backbone(nn.Module):
         for piece in self.pieces.values():
             value = piece(value)
         return value
+
+    @staticmethod
+    def head(features: int, outputs: int) -> nn.Module:
+        """A task's output layer on the features, its values drawn from the global generator."""
+        return nn.Linear(features, outputs)
+
+    @staticmethod
+    def task_pieces(config: Mapping[str, Any]) -> frozenset[str]:
+        """Pieces that every task has for itself where the rest of the backbone is shared."""
+        return frozenset()
 
 
 class MlpOptions(Config):
@@ -239,6 +250,11 @@ def _read(config: str | Mapping[str, Any]) -> tuple[str, type[Backbone], dict[st
     module, _, attribute = BACKBONES[kind].partition(":")
     cls: type[Backbone] = getattr(importlib.import_module(module), attribute)
     return kind, cls, given
+
+
+def kind_of(config: str | Mapping[str, Any]) -> type[Backbone]:
+    """The class of a description's kind."""
+    return _read(config)[1]
 
 
 def common_inputs(tasks: Sequence[Task], method: str) -> InputSpec:

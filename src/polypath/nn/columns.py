@@ -1,14 +1,15 @@
 """Plain networks for many tasks: a column of pieces for every task, or one trunk for all; a linear head a task.
 
 Components: `trunk.fc1` (base: everybody's) or `trunk.fc1.t0` (own: a column's piece), `head.t0` (own). One step of a
-path is one piece of the backbone.
+path is one piece of the backbone. Of a shared trunk the pieces that the backbone names as `task_pieces` are a task's
+own all the same. `memory` holds what learning needs beside components; `epochs` counts all epochs ever trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -20,8 +21,9 @@ from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
 from polypath.core.seeds import seeded
 from polypath.core.task import InputSpec, Task
-from polypath.nn.backbones import Backbone, backbone
+from polypath.nn.backbones import Backbone, backbone, kind_of
 from polypath.nn.fold import folded_copy
+from polypath.nn.memory import Memory
 
 
 class ColumnsConfig(Config):
@@ -43,6 +45,8 @@ class ColumnsConfig(Config):
 class Columns(Network):
     """See the module docstring."""
 
+    config_class: ClassVar[type[ColumnsConfig]] = ColumnsConfig
+
     def __init__(self, config: ColumnsConfig, *, _keep: Collection[str] | None = None) -> None:
         super().__init__()
         self.config = config
@@ -52,27 +56,39 @@ class Columns(Network):
         self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._added = 0
+        self.epochs = 0
+        self.memory = Memory()
         self._components: dict[str, Component] | None = None
-        if config.share == "trunk":
-            if config.inputs is None:
+        self._memory_size = 0
+        # Pieces of a shared trunk that every task has for itself.
+        self._task_pieces = kind_of(config.backbone).task_pieces(config.backbone) if config.share == "trunk" else ()
+        self._make_shared(_keep)
+
+    def _make_shared(self, keep: Collection[str] | None) -> None:
+        """What is there before any task."""
+        if self.config.share == "trunk":
+            if self.config.inputs is None:
                 raise InvalidInput("columns: a shared trunk needs the shape of its inputs")
-            self._add_column("shared", config.inputs, _keep)
+            self._add_column("shared", self.config.inputs, keep)
 
     # ---- plan -------------------------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Any]:
-        """Configuration, tasks with their ids, number of tasks ever added."""
+        """Configuration, tasks with their ids, number of tasks ever added and of epochs, shapes of the memory."""
         tasks = [{"id": self._ids[name], "task": task.to_json()} for name, task in self._tasks.items()]
-        return {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
+        plan = {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
+        return {**plan, "epochs": self.epochs, "memory": self.memory.plan()}
 
     @classmethod
     def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
         """The columns of a plan, on the meta device."""
         with torch.device("meta"):
-            network = cls(ColumnsConfig.of(plan["config"]), _keep=keep)
+            network = cls(cls.config_class.of(plan["config"]), _keep=keep)
             for entry in plan["tasks"]:
                 network._admit(Task.of(entry["task"]), entry["id"], keep)
-        network._added = plan["added"]
+            if keep is None:
+                network.memory.restore(plan["memory"])
+        network._added, network.epochs = plan["added"], plan["epochs"]
         return network
 
     # ---- tasks ------------------------------------------------------------------------------------------------
@@ -90,9 +106,9 @@ class Columns(Network):
         """
         if task.name in self._tasks:
             raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
-        if self.config.share == "trunk" and task.inputs != self.config.inputs:
+        if self.config.inputs is not None and task.inputs != self.config.inputs:
             raise InvalidInput(
-                f"task {task.name!r}: the shared trunk takes {self.config.inputs!r}, received {task.inputs!r}; "
+                f"task {task.name!r}: the backbone was built for {self.config.inputs!r}, received {task.inputs!r}; "
                 "bring its inputs to that shape"
             )
         self._admit(task, f"t{self._added}", None)
@@ -100,70 +116,94 @@ class Columns(Network):
 
     def _admit(self, task: Task, task_id: str, keep: Collection[str] | None) -> None:
         self._tasks[task.name], self._ids[task.name] = task, task_id
-        if self.config.share == "none":
+        if self.config.share == "none" or self._task_pieces:
             self._add_column(task_id, task.inputs, keep)
         if keep is None or head_name(task_id) in keep:
             with self._seeded("head", task_id):
-                self.heads[task_id] = nn.Linear(self._features[self._column(task.name)], task.target.outputs)
+                features = self._features[task_id if task_id in self._features else "shared"]
+                self.heads[task_id] = kind_of(self.config.backbone).head(features, task.target.outputs)
         self._components = None
 
     def _add_column(self, key: str, inputs: InputSpec, keep: Collection[str] | None) -> None:
         with self._seeded("column", key):
-            made: Backbone = backbone(self.config.backbone, inputs)
+            made: Backbone = self._make_column(inputs)
         self._features[key], self._pieces[key] = made.features, list(made.pieces)
-        for piece in self._pieces[key] if keep is not None else ():
-            if piece_name(piece, key) not in keep:  # type: ignore[operator]
+        for piece in self._pieces[key]:
+            here = self._column_of(piece, key) == key and not (key == "shared" and piece in self._task_pieces)
+            if not here or (keep is not None and piece_name(piece, key) not in keep):
                 del made.pieces[piece]
         self.columns[key] = made.pieces
         self._components = None
 
+    def _make_column(self, inputs: InputSpec) -> Backbone:
+        return backbone(self.config.backbone, inputs)
+
     def release(self, task: str) -> tuple[list[str], list[str]]:
         """Delete the task's head and its column; a shared trunk that nobody uses any more starts anew."""
         self.task_named(task)
-        task_id, column = self._ids[task], self._column(task)
+        task_id = self._ids[task]
         freed = [head_name(task_id)]
-        if self.config.share == "none":
-            freed = [*(piece_name(piece, column) for piece in self._pieces[column]), *freed]
-            del self.columns[column], self._pieces[column], self._features[column]
+        if task_id in self.columns:
+            freed = [*(piece_name(piece, task_id) for piece in self.columns[task_id]), *freed]  # type: ignore[union-attr]
+            del self.columns[task_id], self._pieces[task_id], self._features[task_id]
         del self._tasks[task], self._ids[task], self.heads[task_id]
         self._components = None
-        if self._tasks or self.config.share == "none":
-            return freed, []
-        assert self.config.inputs is not None
-        device = next(self.columns["shared"].parameters()).device
-        self._add_column("shared", self.config.inputs, None)
-        self.columns["shared"].to(device)
-        return freed, [piece_name(piece, "shared") for piece in self._pieces["shared"]]
+        reset = [] if self._tasks else self._reset_shared()
+        for name in (*freed, *reset):
+            self.memory.drop(name)
+        self._components = None
+        return freed, reset
 
-    def _column(self, task: str) -> str:
-        return "shared" if self.config.share == "trunk" else self._ids[task]
+    def _reset_shared(self) -> list[str]:
+        """Put what nobody uses any more back to its initial values; its components."""
+        if self.config.share == "none":
+            return []
+        device = next(self.columns["shared"].parameters()).device
+        self._make_shared(None)
+        self.columns["shared"].to(device)
+        return [piece_name(piece, "shared") for piece in self.columns["shared"]]  # type: ignore[union-attr]
+
+    def _column_of(self, piece: str, key: str) -> str:
+        """Where a piece of the column `key` lies."""
+        return "shared" if self.config.share == "trunk" and piece not in self._task_pieces else key
 
     # ---- components and paths ---------------------------------------------------------------------------------
 
     def components(self) -> dict[str, Component]:
-        """Pieces and heads."""
-        if self._components is None:
-            found = {}
-            for column, pieces in self.columns.items():
-                shared = column == "shared"
-                for piece, module in pieces.items():  # type: ignore[operator]
-                    name = piece_name(piece, column)
-                    tensors = {local: f"columns.{column}.{piece}.{local}" for local in module.state_dict()}
-                    found[name] = Component(name, "base" if shared else "own", tensors, capacity=shared)
-            for task_id, head in self.heads.items():
-                tensors = {local: f"heads.{task_id}.{local}" for local in head.state_dict()}
-                found[head_name(task_id)] = Component(head_name(task_id), "own", tensors)
-            self._components = found
+        """Pieces and heads, with the memory beside them; the memory may have grown since the last call."""
+        if self._components is None or self.memory.size != self._memory_size:
+            self._memory_size = self.memory.size
+            self._components = self._found_components()
         return self._components
+
+    def _found_components(self) -> dict[str, Component]:
+        found = {}
+        for column, pieces in self.columns.items():
+            shared = column == "shared"
+            for piece, module in pieces.items():  # type: ignore[operator]
+                name = piece_name(piece, column)
+                tensors = {local: f"columns.{column}.{piece}.{local}" for local in module.state_dict()}
+                extra = self.memory.auxiliary_of(name)
+                found[name] = Component(name, "base" if shared else "own", tensors, extra, capacity=shared)
+        for task_id, head in self.heads.items():
+            name = head_name(task_id)
+            tensors = {local: f"heads.{task_id}.{local}" for local in head.state_dict()}
+            found[name] = Component(name, "own", tensors, self.memory.auxiliary_of(name))
+        return found
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece, then the head."""
         self.task_named(task)
         if exit is not None:
             raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
-        column = self._column(task)
-        steps = [(piece_name(piece, column),) for piece in self._pieces[column]]
-        return Path(task, (*steps, (head_name(self._ids[task]),)))
+        task_id = self._ids[task]
+        pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
+        steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
+        return Path(task, (*steps, (head_name(task_id),)))
+
+    def _names(self, piece: str, column: str) -> tuple[str, ...]:
+        """Components of one step; the piece itself is the last."""
+        return (piece_name(piece, column),)
 
     # ---- computation ------------------------------------------------------------------------------------------
 
@@ -173,12 +213,16 @@ class Columns(Network):
 
     def step(self, value: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         """One piece, or the head."""
-        out: torch.Tensor = self._module(names[0])(value)
+        out: torch.Tensor = self._module(names[-1])(value)
         return out
 
     def fuse(self, path: Path) -> nn.Module:
         """Copies of the pieces one after the other, BatchNorm folded."""
-        return nn.Sequential(*(folded_copy(self._module(names[0])) for names in path.steps))
+        return nn.Sequential(*(folded_copy(self._plain(self._module(names[-1]))) for names in path.steps))
+
+    def _plain(self, module: nn.Module) -> nn.Module:
+        """A piece as ordinary modules."""
+        return module
 
     def _module(self, name: str) -> nn.Module:
         if name.startswith("head."):
