@@ -11,6 +11,7 @@ from polypath.core.errors import UnknownName
 Size = Literal["full", "quick", "smoke"]
 
 RECIPES: dict[str, str] = {
+    "dfcnn/cifar100_lifelong": "polypath.recipes.dfcnn.cifar100_lifelong:experiment",
     "part/digits": "polypath.recipes.part.digits:experiment",
     "part/cifar100": "polypath.recipes.part.cifar100:experiment",
     "part/cifar10_100": "polypath.recipes.part.cifar10_100:experiment",
