@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,7 +36,7 @@ from polypath.store import Confidence, Latency, TaskEntry
 ONLY = "only"  # what the exit of a task without named exits is called in tables
 
 
-class Answers:
+class Answers(ABC):
     """The answering half of a `System`."""
 
     network: Network
@@ -45,8 +46,9 @@ class Answers:
     _fused: dict[Any, Any]
     _lock: threading.RLock
 
+    @abstractmethod
     def _load(self, names: Iterable[str], *, auxiliary: bool = False) -> None:
-        raise NotImplementedError
+        """Bring components into memory."""
 
     def predict(
         self,

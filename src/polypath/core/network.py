@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from polypath.core.component import Component, Path, digest
-from polypath.core.errors import UnknownName
+from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.task import Task
 
 
@@ -134,6 +134,21 @@ class Network(nn.Module, ABC):
         if name not in known:
             raise UnknownName("task", name, known)
         return known[name]
+
+    def require_free(self, name: str) -> None:
+        """Raise InvalidInput where a task is already called so."""
+        if name in self.tasks:
+            raise InvalidInput(f"task {name!r} is already in the system; choose another name or remove it first")
+
+    def require_only_exit(self, task: str, exit: str | None) -> None:
+        """Raise UnknownName for an unknown task, InvalidInput where an exit is named of a task that has just one."""
+        self.task_named(task)
+        if exit is not None:
+            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+
+    def components_of(self, tasks: Iterable[str]) -> list[str]:
+        """Every component that is these tasks' to use, each once, in order of first use."""
+        return list(dict.fromkeys(name for task in tasks for name in self.reach(task).components))
 
     def paths(self) -> dict[str, Path]:
         """Task name -> path to its last exit."""

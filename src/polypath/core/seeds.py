@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -19,6 +19,11 @@ def derive(seed: int, *key: object) -> int:
 def generator(seed: int, *key: object, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for the stream `key`; asking twice gives the same numbers twice."""
     return torch.Generator(device=device).manual_seed(derive(seed, *key))
+
+
+def seeded_values(seed: int, *key: object) -> AbstractContextManager[None]:
+    """`seeded`, for initial values: on the meta device, where networks are planned by the hundred, nothing is drawn."""
+    return nullcontext() if torch.get_default_device().type == "meta" else seeded(seed, *key)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -24,19 +24,18 @@ from polypath.core.task import Task
 from polypath.methods import assignment
 from polypath.methods.together import batches as side_by_side
 from polypath.methods.together import reads_shared, together_objective
-from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import common_inputs, described
+from polypath.methods.training import JointConfig, optimizer_of, train
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.policy import BLOCKS, PolicyNetwork
 from polypath.nn.residual import ResidualConfig
 from polypath.ops.policies import drawn_policy, sharing_loss, skipping_loss, soft_sample
 
 
-class AdaShareConfig(TrainingConfig):
-    """Settings of AdaShare; training of the final network is `polypath.methods.training.TrainingConfig`'s.
+class AdaShareConfig(JointConfig):
+    """Settings of AdaShare; training of the final network is `polypath.methods.training.JointConfig`'s.
 
     Args:
         backbone: a `resnet18`.
-        share_inputs: as in `polypath.methods.multipath.MultiPathConfig`.
         search_epochs: of the search; an epoch after the warm-up is one pass of the weights and one of the policies.
         warmup_epochs: of these, with every block run (the authors: a fifth).
         policy_share: of the training examples that teach the policies; the rest teaches the weights.
@@ -48,8 +47,7 @@ class AdaShareConfig(TrainingConfig):
         draws: policies drawn after the search; each is trained, the best by validation loss is kept.
     """
 
-    backbone: str | dict[str, Any] = Field("resnet18", validate_default=True)
-    share_inputs: bool | None = None
+    backbone: Described = Field("resnet18", validate_default=True)
     search_epochs: int = Field(50, gt=0)
     warmup_epochs: int = Field(10, ge=0)
     policy_share: float = Field(0.2, gt=0, lt=1)
@@ -61,17 +59,6 @@ class AdaShareConfig(TrainingConfig):
     skip_weight: float = Field(0.05, ge=0)
     share_weight: float = Field(0.05, ge=0)
     draws: int = Field(8, gt=0)
-    epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
-    learning_rate: float = Field(0.1, gt=0)
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
-    decay_at: tuple[int, ...] = (100, 150)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
 
 class AdaShare(Method[AdaShareConfig]):
@@ -144,7 +131,7 @@ class AdaShare(Method[AdaShareConfig]):
 
     def _train(self, network: PolicyNetwork, data: Sequence[TaskData], run: Run, key: str) -> None:
         names = [item.name for item in data]
-        moving = list(dict.fromkeys(part for name in names for part in network.path(name).components))
+        moving = network.components_of(names)
         train(
             network,
             data,
@@ -164,7 +151,7 @@ class AdaShare(Method[AdaShareConfig]):
         made = self._fresh(network, derive(run.seed, "search") % 2**32)
         run.place(made)
         logits = {item.name: torch.zeros(BLOCKS, 2, device=run.device, requires_grad=True) for item in data}
-        parts = list(dict.fromkeys(part for name in logits for part in made.path(name).components))
+        parts = made.components_of(logits)
         rate, decay = config.search_rate, 1e-4
         optimizers = {
             "weights": torch.optim.SGD(made.trainable(parts), lr=rate, momentum=0.9, weight_decay=decay, fused=True),

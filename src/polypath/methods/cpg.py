@@ -25,11 +25,10 @@ from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
 from polypath.metrics import LOWER_IS_BETTER
-from polypath.nn.backbones import described
+from polypath.nn.backbones import Described
 from polypath.nn.ownership import key_of
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
-from polypath.nn.subnet_config import common_shape
 from polypath.ops.ownership import choose, unpack
 from polypath.ops.pruning import cubic_sparsity
 
@@ -57,7 +56,7 @@ class CPGConfig(TrainingConfig):
         layers, init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     goal: Literal["single"] | float | dict[str, float] = "single"
     missed: Literal["lower", "keep", "refuse"] = "lower"
     max_width: float = 1.0
@@ -76,11 +75,6 @@ class CPGConfig(TrainingConfig):
     weight_decay: float = Field(4e-5, ge=0)
     layers: tuple[str, ...] = ("*",)
     init: Literal["normal", "backbone"] = "backbone"
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     @field_validator("sparsities")
     @classmethod
@@ -146,15 +140,7 @@ class CPG(Method[CPGConfig]):
         """
         for task in tasks:
             self.config.goal_of(task.name)
-        values = {
-            "backbone": self.config.backbone,
-            "inputs": common_shape(tasks).model_dump(),
-            "heads": "dense",
-            "reads": "chosen",
-            "seed": run.seed,
-            **{key: getattr(self.config, key) for key in ("layers", "init")},
-        }
-        return empty_network(values, tasks, self.admit)
+        return empty_network(self, tasks, run.seed, ("layers", "init"), heads="dense", reads="chosen")
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with what it would keep at the highest sparsity; learning says what it really keeps."""

@@ -7,10 +7,10 @@ convolution a unit is a filter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -19,7 +19,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.expanding import Expanding, ExpandingConfig
 
 Blocks = dict[str, torch.Tensor]
@@ -39,7 +39,7 @@ class DENConfig(TrainingConfig):
         shares: of the epochs for the head alone, the selected units, the added units, the split network.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     l1: float = Field(1e-5, ge=0)
     group_lasso: float = Field(1e-3, ge=0)
     pull: float = Field(0.5, ge=0)
@@ -47,11 +47,6 @@ class DENConfig(TrainingConfig):
     units: int = Field(10, gt=0)
     drift_above: float = Field(0.05, ge=0)
     shares: tuple[float, float, float, float] = (0.1, 0.5, 0.2, 0.2)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     def part(self, phase: int) -> int:
         """Epochs of a phase."""

@@ -7,10 +7,10 @@ Paper: Lee, Stokes and Eaton, Learning Shared Knowledge for Deep Lifelong Learni
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -18,8 +18,8 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import TrainingConfig, optimizer_of, train, train_drawn
-from polypath.nn.backbones import common_inputs, described
+from polypath.methods.training import OptimizerName, TrainingConfig, optimizer_of, train, train_drawn
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import Columns
 from polypath.nn.factorized import Factorized, FactorizedConfig, Size
 from polypath.nn.generated import Variant
@@ -39,7 +39,7 @@ class DFCNNConfig(TrainingConfig):
     """
 
     mode: Literal["lifelong", "multitask"] = "lifelong"
-    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
+    backbone: Described = Field("dfcnn", validate_default=True)
     variant: Variant = "contraction"
     knowledge: tuple[Size, ...] | None = None
     basis: tuple[int, ...] | None = None
@@ -48,17 +48,12 @@ class DFCNNConfig(TrainingConfig):
     side: int = Field(3, gt=0)
     epochs: int = Field(2000, gt=0)
     batch: int | dict[str, int] = 10
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "rmsprop_tf1"
+    optimizer: OptimizerName = "rmsprop_tf1"
     learning_rate: float = Field(1e-4, gt=0)
     time_decay: float = Field(1 / 4000, ge=0)
     over_batch: Literal["mean", "sum"] = "sum"
     drop_last: bool = True
     peaks: Literal["validation", "test"] = "validation"
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
 
 class DFCNN(Method[DFCNNConfig]):

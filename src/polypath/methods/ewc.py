@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch.utils.hooks import RemovableHandle
 
 from polypath.core.config import Config
@@ -21,7 +21,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import Columns, ColumnsConfig
 
 
@@ -40,17 +40,12 @@ class EWCConfig(TrainingConfig):
         keep: share of the new value in the running F.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     penalty: Literal["classic", "online", "rwalk"] = "classic"
     strength: float = Field(10.0, ge=0)
     fisher_examples: int = Field(1000, gt=0)
     every: int = Field(50, gt=0)
     keep: float = Field(0.9, gt=0, le=1)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
 
 class EWC(Method[EWCConfig]):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -14,7 +14,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train, train_drawn
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import Columns, ColumnsConfig
 
 
@@ -28,13 +28,8 @@ class HardSharingConfig(TrainingConfig):
             drawn with replacement, with an optimizer of its own (DF-CNN's multi-task setting; `epochs` counts all).
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     mode: Literal["joint", "sequential", "drawn"] = "joint"
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
 
 class HardSharing(Method[HardSharingConfig]):
@@ -68,6 +63,6 @@ class HardSharing(Method[HardSharingConfig]):
             each = {n: optimizer_of(self.config, network.trainable(network.path(n).components)) for n in names}
             train_drawn(network, data, run, self.config, optimizers=each, kept=each)
             return
-        moving = list(dict.fromkeys(part for name in names for part in network.path(name).components))
+        moving = network.components_of(names)
         optimizer = optimizer_of(self.config, network.trainable(moving))
         train(network, data, run, self.config, optimizers={names[0]: optimizer}, groups=[names], moving=moving)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -14,35 +14,22 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.together import reads_shared, together_objective
-from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.attention import AttentionNetwork
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.residual import ResidualConfig
 
 
-class MtanConfig(TrainingConfig):
-    """Settings of MTAN; those of training are `polypath.methods.training.TrainingConfig`'s.
+class MtanConfig(JointConfig):
+    """Settings of MTAN; those of training are `polypath.methods.training.JointConfig`'s.
 
     The defaults of the optimizer are those with which the Multi-Path paper compares all methods.
 
     Args:
         backbone: the trunk, a `resnet18`.
-        share_inputs: as in `polypath.methods.multipath.MultiPathConfig`.
     """
 
-    backbone: str | dict[str, Any] = Field("resnet18", validate_default=True)
-    share_inputs: bool | None = None
-    epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
-    learning_rate: float = Field(0.1, gt=0)
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
-    decay_at: tuple[int, ...] = (100, 150)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
+    backbone: Described = Field("resnet18", validate_default=True)
 
 
 class Mtan(Method[MtanConfig]):
@@ -71,7 +58,7 @@ class Mtan(Method[MtanConfig]):
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One step a mini-batch of every task on the sum of their losses."""
         names = [item.name for item in data]
-        moving = list(dict.fromkeys(part for name in names for part in network.path(name).components))
+        moving = network.components_of(names)
         train(
             network,
             data,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from polypath.core.config import Config
@@ -23,14 +23,14 @@ from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
 from polypath.methods.together import Objective, reads_shared, same_inputs
-from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import BACKBONES, backbone, common_inputs, described
+from polypath.methods.training import JointConfig, optimizer_of, train
+from polypath.nn.backbones import BACKBONES, Described, backbone, common_inputs
 from polypath.nn.multipath import MultiPathNet, MultiPathNetConfig
 from polypath.ops.distillation import combined
 
 
-class MultiPathConfig(TrainingConfig):
-    """Settings of Multi-Path; those of training are `polypath.methods.training.TrainingConfig`'s.
+class MultiPathConfig(JointConfig):
+    """Settings of Multi-Path; those of training are `polypath.methods.training.JointConfig`'s.
 
     The paper gives optimizer, learning rate, momentum and batch size; epochs, weight decay and the epochs of the decay
     are our assumption.
@@ -47,8 +47,6 @@ class MultiPathConfig(TrainingConfig):
             take the last.
         exits: `own` one head a task, at its branch; `all` one at every branch up to it, for any budget.
         exit_weight: of the losses at exits before the task's own.
-        share_inputs: the tasks label the same examples, so that one forward pass serves all; None finds out, true
-            insists, false reads every task's examples by themselves.
         distill: self-auxiliary learning.
         alpha: 0..1, the weight in `combination`; the paper has 1, and 0.9 on Celeb-A.
         combination: `additive` loss + alpha * distillation, `eq5` alpha * loss + (1 - alpha) * distillation as printed.
@@ -59,7 +57,7 @@ class MultiPathConfig(TrainingConfig):
         teachers: task -> folder of a saved system that knows it, instead of training a teacher.
     """
 
-    backbone: str | dict[str, Any] = Field("resnet18", validate_default=True)
+    backbone: Described = Field("resnet18", validate_default=True)
     cuts: tuple[str, ...] | None = Field(None, min_length=1)
     assign: Literal["given", "classes", "difficulty", "random", "last"] = "given"
     order_seed: int | None = None
@@ -67,7 +65,6 @@ class MultiPathConfig(TrainingConfig):
     branches: dict[str, int] = Field(default_factory=dict)
     exits: Literal["own", "all"] = "own"
     exit_weight: float = Field(1.0, ge=0)
-    share_inputs: bool | None = None
     distill: bool = True
     alpha: float = Field(1.0, ge=0, le=1)
     combination: Literal["additive", "eq5"] = "additive"
@@ -76,17 +73,6 @@ class MultiPathConfig(TrainingConfig):
     t2_scale: bool = False
     teacher_epochs: int | None = Field(None, gt=0)
     teachers: dict[str, str] = Field(default_factory=dict)
-    epochs: int = Field(200, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "sgd"
-    learning_rate: float = Field(0.1, gt=0)
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
-    decay_at: tuple[int, ...] = (100, 150)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     @model_validator(mode="after")
     def _teachers_are_used(self) -> Self:
@@ -150,7 +136,7 @@ class MultiPath(Method[MultiPathConfig]):
             self._place_by_difficulty(network, data, run, shared)
         taught = self._teachers(network, data, run) if config.distill else {}
         names = [item.name for item in data]
-        moving = list(dict.fromkeys(part for name in names for part in network.reach(name).components))
+        moving = network.components_of(names)
         train(
             network,
             data,
@@ -233,7 +219,7 @@ class MultiPath(Method[MultiPathConfig]):
         for item in data:
             probe.add_task(item.task)
         run.place(probe)
-        moving = list(dict.fromkeys(part for name in names for part in probe.path(name).components))
+        moving = probe.components_of(names)
         train(
             probe,
             data,

@@ -7,7 +7,7 @@ use of the Multi-Path paper every level has a task of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -21,7 +21,7 @@ from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.owners import empty_network
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.nested import Nested
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
@@ -43,18 +43,13 @@ class NestedNetConfig(TrainingConfig):
         init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     ratios: tuple[float, ...] = (0.4, 0.6, 0.7, 0.8, 1.0)
     ratio_of: Literal["units", "weights"] = "units"
     select: Literal["channel", "magnitude"] = "channel"
     search_epochs: int = Field(10, gt=0)
     update_every: int = Field(10, gt=0)
     init: Literal["normal", "backbone"] = "backbone"
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     @field_validator("ratios")
     @classmethod
@@ -81,18 +76,11 @@ class NestedNet(Method[NestedNetConfig]):
         Raises:
             InvalidInput: more tasks than ratios, layers too narrow for a level, inputs of several shapes.
         """
-        ratios = self.config.ratios
-        channels = self.config.select == "channel"
-        values = {
-            "backbone": self.config.backbone,
-            "inputs": common_inputs(tasks, self.name).model_dump(),
-            "heads": "masked" if channels else "dense",
-            "levels": () if not channels else nested_units(ratios) if self.config.ratio_of == "weights" else ratios,
-            "reads": "earlier",
-            "init": self.config.init,
-            "seed": run.seed,
-        }
-        return empty_network(values, tasks, self.admit)
+        common_inputs(tasks, self.name)  # all levels read the same inputs
+        ratios, heads, levels = self.config.ratios, "dense", tuple[float, ...]()
+        if self.config.select == "channel":
+            heads, levels = "masked", nested_units(ratios) if self.config.ratio_of == "weights" else ratios
+        return empty_network(self, tasks, run.seed, ("init",), heads=heads, levels=levels, reads="earlier")
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task as the next level."""

@@ -6,7 +6,7 @@ Paper: Mallya and Lazebnik, PackNet: adding multiple tasks to a single network b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -20,10 +20,10 @@ from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.owners import empty_network
 from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import described
+from polypath.nn.backbones import Described
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Rule, Subnetworks
-from polypath.nn.subnet_config import common_shape, increasing
+from polypath.nn.subnet_config import increasing
 from polypath.ops.ownership import choose, share_count
 
 PRUNE = (0.5, 0.75)
@@ -46,7 +46,7 @@ class PackNetConfig(TrainingConfig):
         init: see `polypath.nn.subnet_config.SubnetConfig`.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     prune: tuple[float, ...] = PRUNE
     ratios: tuple[float, ...] = ()
     epochs: int = Field(20, gt=0)
@@ -60,11 +60,6 @@ class PackNetConfig(TrainingConfig):
     restart: Literal["zero", "initial"] = "zero"
     layers: tuple[str, ...] = ("*",)
     init: Literal["normal", "backbone"] = "backbone"
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     @field_validator("prune")
     @classmethod
@@ -104,15 +99,7 @@ class PackNet(Method[PackNetConfig]):
         Raises:
             InvalidInput: a layer in which nothing would be left for a task (names both), more tasks than `ratios`.
         """
-        values = {
-            "backbone": self.config.backbone,
-            "inputs": common_shape(tasks).model_dump(),
-            "heads": "dense",
-            "reads": "earlier",
-            "seed": run.seed,
-            **{key: getattr(self.config, key) for key in ("layers", "init", "dense")},
-        }
-        return empty_network(values, tasks, self.admit)
+        return empty_network(self, tasks, run.seed, ("layers", "init", "dense"), heads="dense", reads="earlier")
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with the weights it will keep, among those that are free."""

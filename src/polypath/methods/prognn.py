@@ -7,9 +7,9 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -18,7 +18,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import ColumnsConfig
 from polypath.nn.progressive import Progressive
 
@@ -30,12 +30,7 @@ class ProgNNConfig(TrainingConfig):
         backbone: of every column: convolutions first, then dense pieces (`dfcnn`, `conv`).
     """
 
-    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
+    backbone: Described = Field("dfcnn", validate_default=True)
 
 
 class ProgNN(Method[ProgNNConfig]):

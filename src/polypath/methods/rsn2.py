@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
@@ -20,10 +20,10 @@ from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.owners import empty_network
 from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import described
+from polypath.nn.backbones import Described
 from polypath.nn.own import Source, offer
 from polypath.nn.subnet import Subnetworks
-from polypath.nn.subnet_config import Share, common_shape, share_of
+from polypath.nn.subnet_config import Share, share_of
 from polypath.ops.ownership import choose, choose_global
 
 
@@ -47,7 +47,7 @@ class RSN2Config(TrainingConfig):
         loss_weights: task -> factor of its loss where tasks share an owner.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
+    backbone: Described = Field("mlp", validate_default=True)
     share: Share = 0.2
     select: Literal["gradient", "magnitude"] = "gradient"
     samples: int = Field(1000, gt=0)
@@ -66,11 +66,6 @@ class RSN2Config(TrainingConfig):
     batch: int | dict[str, int] = 512
     patience: int = Field(3, ge=0)
     min_delta: Delta | dict[str, Delta] = 0.01
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,16 +98,8 @@ class RSN2(Method[RSN2Config]):
         Raises:
             InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
         """
-        config = self.config
-        values = {
-            "backbone": config.backbone,
-            "inputs": common_shape(tasks).model_dump(),
-            "share": config.share,
-            "seed": run.seed,
-            "reads": "earlier" if config.read_earlier else "none",
-            **{key: getattr(config, key) for key in ("layers", "slots", "heads", "mask_bias", "init")},
-        }
-        return empty_network(values, tasks, self.admit)
+        same = ("share", "layers", "slots", "heads", "mask_bias", "init")
+        return empty_network(self, tasks, run.seed, same, reads="earlier" if self.config.read_earlier else "none")
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with this configuration's share."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -14,7 +14,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train
-from polypath.nn.backbones import backbone, described
+from polypath.nn.backbones import Described, backbone
 from polypath.nn.columns import Columns, ColumnsConfig
 
 
@@ -25,12 +25,7 @@ class SingleConfig(TrainingConfig):
         backbone: the network of each task, see `polypath.nn.backbones`.
     """
 
-    backbone: str | dict[str, Any] = Field("mlp", validate_default=True)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
+    backbone: Described = Field("mlp", validate_default=True)
 
 
 class Single(Method[SingleConfig]):

@@ -7,9 +7,9 @@ layers of each task's own, as the DF-CNN paper compares it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
@@ -18,7 +18,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train, train_drawn
-from polypath.nn.backbones import common_inputs, described
+from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import Columns, ColumnsConfig
 from polypath.nn.tensors import TensorConfig, TensorNetwork
 from polypath.ops.tensors import Form
@@ -36,16 +36,11 @@ class TensorFactorisationConfig(TrainingConfig):
         epochs: passes over one task each, drawn with replacement, of all tasks together.
     """
 
-    backbone: str | dict[str, Any] = Field("dfcnn", validate_default=True)
+    backbone: Described = Field("dfcnn", validate_default=True)
     form: Form = "tucker"
     rank: float = Field(1.0, gt=0, le=1)
     start: Literal["scratch", "single"] = "scratch"
     start_epochs: int = Field(100, gt=0)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any]) -> dict[str, Any]:
-        return described(value)
 
 
 class TensorFactorisation(Method[TensorFactorisationConfig]):

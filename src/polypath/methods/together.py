@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
 
 import torch
 
@@ -92,7 +92,12 @@ def apart(data: Sequence[TaskData], batch: Batch) -> dict[str, Batch]:
 
 
 def batches(
-    data: Sequence[TaskData], run: Run, size: Mapping[str, int], shared: bool, key: tuple[object, ...]
+    data: Sequence[TaskData],
+    run: Run,
+    size: Mapping[str, int],
+    shared: bool,
+    key: tuple[object, ...],
+    drop_last: bool = False,
 ) -> Iterator[dict[str, Batch]]:
     """One epoch of all tasks side by side.
 
@@ -102,14 +107,19 @@ def batches(
         size: task -> examples a mini-batch.
         shared: read the common inputs once; otherwise every task has its own and small ones are oversampled.
         key: names the random streams.
+        drop_last: leave a task's incomplete last mini-batch out, where it has a complete one; not where inputs are
+            shared.
     """
     if shared:
         for whole in run.batches(joined(data), size[data[0].name], "shared", *key):
             yield apart(data, whole)
         return
-    largest = max(len(item.train) for item in data)
-    equal: dict[str, Any] = {"equal_to": largest if len(data) > 1 else None}
-    streams = {item.name: run.batches(item, size[item.name], item.name, *key, **equal) for item in data}
+    equal = max(len(item.train) for item in data) if len(data) > 1 else None
+    streams = {}
+    for item in data:
+        stream = run.batches(item, size[item.name], item.name, *key, equal_to=equal)
+        full = len(item.train) // size[item.name]
+        streams[item.name] = islice(stream, full) if drop_last and full else stream
     while True:
         found = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
         if not found:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,6 +23,7 @@ from polypath.ops.rmsprop import RMSProp, decayed
 COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
 
 Delta = Annotated[float, Field(ge=0)]
+OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"]
 
 
 class TrainingConfig(Config):
@@ -56,7 +56,7 @@ class TrainingConfig(Config):
 
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 128
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"] = "adam"
+    optimizer: OptimizerName = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -90,6 +90,23 @@ class TrainingConfig(Config):
         """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""
         steps = self.decay ** sum(epoch >= start for start in self.decay_at)
         return decayed(self.learning_rate * steps, self.time_decay, before + epoch)
+
+
+class JointConfig(TrainingConfig):
+    """Training as Multi-Path and the methods it is compared with do it: SGD with Nesterov momentum, all tasks at once.
+
+    Args:
+        share_inputs: the tasks label the same examples, so that one forward pass serves all; None finds out, true
+            insists, false reads every task's examples by themselves.
+    """
+
+    share_inputs: bool | None = None
+    epochs: int = Field(200, gt=0)
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = Field(0.1, gt=0)
+    nesterov: bool = True
+    weight_decay: float = Field(5e-4, ge=0)
+    decay_at: tuple[int, ...] = (100, 150)
 
 
 def _parameter(given: torch.nn.Parameter | dict[str, Any]) -> torch.nn.Parameter:
@@ -188,6 +205,7 @@ def train(
         for name, given in optimizers.items()
     }
     steppers = {name: dict(zip(map(str, range(len(given))), given, strict=True)) for name, given in taken.items()}
+    aims = objective or plain_objective(network, by_name, run)
     held = {"network": network, "optimizers": steppers, "kept": kept, **state}
     for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
         if stopping.over(kept["stopping"]):
@@ -195,7 +213,6 @@ def train(
         for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
             group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
-        aims = objective or plain_objective(network, by_name, run)
         losses = _one_epoch(
             aims, by_name, groups, run, config, taken, (key, epoch), weights or {}, penalty, after_step, shared
         )
@@ -306,7 +323,10 @@ def _one_epoch(
     """One pass; mean training loss of every task. Groups take turns, step by step, until all examples were seen."""
     sums = {name: torch.zeros((), device=run.device) for name in data}
     seen = dict.fromkeys(data, 0)
-    streams = [_together(group, data, run, config, key, shared) for group in groups]
+    sizes = {name: config.batch_of(name) for name in data}
+    streams = [
+        side_by_side([data[name] for name in group], run, sizes, shared, key, config.drop_last) for group in groups
+    ]
     waiting = list(zip(groups, streams, strict=True))
     while waiting:
         left = []
@@ -328,38 +348,6 @@ def _one_epoch(
                 after_step()
         waiting = left
     return {name: float(sums[name]) / max(seen[name], 1) for name in data}
-
-
-def _together(
-    group: Sequence[str],
-    data: Mapping[str, TaskData],
-    run: Run,
-    config: TrainingConfig,
-    key: tuple[object, ...],
-    shared: bool,
-) -> Iterator[dict[str, Batch]]:
-    """Batches of the tasks of a group side by side; smaller tasks are oversampled to the largest."""
-    if shared:
-        sizes = {name: config.batch_of(name) for name in group}
-        yield from side_by_side([data[name] for name in group], run, sizes, True, key)
-        return
-    largest = max(len(data[name].train) for name in group)
-    equal = largest if len(group) > 1 else None
-    streams = {
-        name: _whole(run.batches(data[name], config.batch_of(name), name, *key, equal_to=equal), name, data, config)
-        for name in group
-    }
-    while True:
-        batches = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
-        if not batches:
-            return
-        yield batches
-
-
-def _whole(stream: Iterator[Batch], name: str, data: Mapping[str, TaskData], config: TrainingConfig) -> Iterator[Batch]:
-    """The mini-batches without an incomplete last one, where that is asked for and one at least is left."""
-    full = len(data[name].train) // config.batch_of(name)
-    return islice(stream, full) if config.drop_last and full else stream
 
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from polypath.core.component import Path
-from polypath.core.errors import InvalidInput
 from polypath.core.task import Task
 from polypath.nn.fold import folded_copy
 from polypath.nn.residual import Block, ResidualNetwork, residual_blocks
@@ -74,9 +73,7 @@ class AttentionNetwork(ResidualNetwork):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """The whole trunk, then the task's attention stage by stage, then its head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         own = self._ids[task]
         trunk = [(f"stage{s}.{part}",) for s in range(1, STAGES + 1) for part in ("body", "last")]
         attended = [

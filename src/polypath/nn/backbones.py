@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from torch import nn
 
 from polypath.core.config import Config
@@ -231,6 +231,10 @@ def described(config: str | Mapping[str, Any]) -> dict[str, Any]:
     """
     kind, cls, options = _read(config)
     return {"kind": kind, **cls.Options.of(options, "backbone").model_dump(mode="json")}
+
+
+Described = Annotated[str | dict[str, Any], AfterValidator(described)]
+"""A setting that describes a backbone: the name of a kind or a mapping goes in, the whole description comes out."""
 
 
 def backbone(config: str | Mapping[str, Any], inputs: InputSpec) -> Backbone:

@@ -8,7 +8,6 @@ own all the same. `memory` holds what learning needs beside components; `epochs`
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +18,7 @@ from polypath.core.component import Component, Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
-from polypath.core.seeds import seeded
+from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.backbones import Backbone, backbone, kind_of
 from polypath.nn.fold import folded_copy
@@ -104,8 +103,7 @@ class Columns(Network):
         Raises:
             InvalidInput: the name is taken, or the inputs are not those of the shared trunk.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         if self.config.inputs is not None and task.inputs != self.config.inputs:
             raise InvalidInput(
                 f"task {task.name!r}: the backbone was built for {self.config.inputs!r}, received {task.inputs!r}; "
@@ -119,13 +117,13 @@ class Columns(Network):
         if self.config.share == "none" or self._task_pieces:
             self._add_column(task_id, task.inputs, keep)
         if keep is None or head_name(task_id) in keep:
-            with self._seeded("head", task_id):
+            with seeded_values(self.config.seed, "head", task_id):
                 features = self._features[task_id if task_id in self._features else "shared"]
                 self.heads[task_id] = kind_of(self.config.backbone).head(features, task.target.outputs)
         self._components = None
 
     def _add_column(self, key: str, inputs: InputSpec, keep: Collection[str] | None) -> None:
-        with self._seeded("column", key):
+        with seeded_values(self.config.seed, "column", key):
             made: Backbone = self._make_column(inputs)
         self._features[key], self._pieces[key] = made.features, list(made.pieces)
         for piece in self._pieces[key]:
@@ -198,9 +196,7 @@ class Columns(Network):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece, then the head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         task_id = self._ids[task]
         pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
         steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
@@ -234,10 +230,6 @@ class Columns(Network):
             return self.heads[name.removeprefix("head.")]
         piece, column = split_name(name)
         return self.columns[column][piece]  # type: ignore[index]
-
-    def _seeded(self, *key: object) -> AbstractContextManager[None]:
-        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
-        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
 
 def piece_name(piece: str, column: str) -> str:

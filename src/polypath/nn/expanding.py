@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -21,7 +20,7 @@ from polypath.core.component import Component, Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
-from polypath.core.seeds import seeded
+from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.backbones import backbone
 from polypath.nn.small_cnn import BIAS, WEIGHT_DEVIATION
@@ -122,7 +121,7 @@ class Expanding(Network):
         group = len(self.groups)
         self.groups.append(list(widths))
         for place, layer in enumerate(self.layers):
-            with self._seeded("group", layer.name, group):
+            with seeded_values(self.config.seed, "group", layer.name, group):
                 if widths[place]:
                     self.blocks[f"{layer.name}-g{group}-bias"] = nn.Parameter(
                         torch.full((widths[place],), BIAS if self._paper else 0.0)
@@ -201,7 +200,7 @@ class Expanding(Network):
         self._stamps[task] = last
         old = self.heads[task_id] if task_id in self.heads else None
         size = self._spread * sum(widths[-1] for widths in self.groups)
-        with self._seeded("head", task_id, last):
+        with seeded_values(self.config.seed, "head", task_id, last):
             new = nn.Linear(size, self._tasks[task].target.outputs)
         if isinstance(old, nn.Linear) and features:
             with torch.no_grad():
@@ -255,8 +254,7 @@ class Expanding(Network):
         Raises:
             InvalidInput: the name is taken, or the inputs are not the trunk's.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         if task.inputs != self.config.inputs:
             raise InvalidInput(
                 f"task {task.name!r}: the backbone was built for {self.config.inputs!r}, received {task.inputs!r}; "
@@ -310,9 +308,7 @@ class Expanding(Network):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a layer: its groups up to the task's stamp; then the head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         stamp = self._stamps[task]
         steps = [tuple(self._names(place, stamp)) for place in range(len(self.layers))]
         return Path(task, (*steps, (head_name(self._ids[task]),)))
@@ -372,9 +368,6 @@ class Expanding(Network):
         plain = nn.Linear(head.in_features, head.out_features, device="meta")
         plain.weight, plain.bias = (nn.Parameter(p.detach().clone()) for p in (head.weight, head.bias))
         return nn.Sequential(*parts, nn.Flatten(), plain)
-
-    def _seeded(self, *key: object) -> AbstractContextManager[None]:
-        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
 
 def _plain(layer: Layer, weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:

@@ -17,6 +17,7 @@ from torch import nn
 
 from polypath.core.component import Component
 from polypath.core.errors import InvalidInput
+from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec
 from polypath.nn.backbones import Backbone, backbone
 from polypath.nn.columns import Columns, ColumnsConfig
@@ -99,7 +100,7 @@ class SharedFilters(Columns):
             self._layers[piece, name] = key
             make = self._base_of(number, [one for _, _, one in found], f"{piece}.{name}".rstrip("."))
             if keep is None or base_name(key) in keep:
-                with self._seeded("base", key):
+                with seeded_values(self.config.seed, "base", key):
                     self.bases[key] = make()
         self._components = None
 

@@ -8,7 +8,6 @@ in that module, with norm="task"), `head.t2` (own: the task's rows of the output
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path as FilePath
 from typing import Any, Literal, Self
 
@@ -20,7 +19,7 @@ from polypath.core.component import Component, Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
-from polypath.core.seeds import generator, seeded
+from polypath.core.seeds import generator, seeded_values
 from polypath.core.task import Image, Task
 from polypath.nn.layouts import LAYOUTS, GridModule
 
@@ -148,8 +147,7 @@ class Grid(Network):
             InvalidInput: the name is taken, the task is not one of images with the grid's channels, or `rows` does
                 not fit the grid.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         if not isinstance(task.inputs, Image) or task.inputs.channels != self.config.channels:
             raise InvalidInput(
                 f"task {task.name!r}: this grid takes images with {self.config.channels} channel(s), "
@@ -178,7 +176,7 @@ class Grid(Network):
                 if self.config.norm == "task" and (keep is None or norm_name(name, task_id) in keep):
                     self.norms[key_of(norm_name(name, task_id))] = self._initial_norms(layer, self._module(name))
         if keep is None or head_name(task_id) in keep:
-            with self._seeded("head", task_id):
+            with seeded_values(self.config.seed, "head", task_id):
                 self.heads[task_id] = nn.Linear(self.layout.features, task.target.outputs)
         self._components = None
 
@@ -226,9 +224,7 @@ class Grid(Network):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a layer (modules in ascending order, then the task's BatchNorms), then the head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         task_id = self._ids[task]
         steps = []
         for layer, row in enumerate(self._rows[task], start=1):
@@ -304,7 +300,7 @@ class Grid(Network):
         self._components = None
 
     def _initial_module(self, layer: int, number: int) -> GridModule:
-        with self._seeded("module", layer, number):
+        with seeded_values(self.config.seed, "module", layer, number):
             module = self.layout.make(layer)
         if self.config.pretrained:
             from polypath.nn.pretrained import load_convolutions
@@ -313,10 +309,6 @@ class Grid(Network):
         if self.config.norm == "shared":
             module.add_module("norms", self._initial_norms(layer, module))
         return module
-
-    def _seeded(self, *key: object) -> AbstractContextManager[None]:
-        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
-        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
     def _initial_norms(self, layer: int, module: GridModule) -> nn.ModuleDict:
         norms = nn.ModuleDict({name: nn.BatchNorm2d(size) for name, size in module.norm_sizes().items()})

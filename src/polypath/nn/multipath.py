@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -21,7 +20,7 @@ from polypath.core.component import Component, Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.network import Network
-from polypath.core.seeds import seeded
+from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.backbones import Backbone, backbone
 from polypath.nn.fold import folded_copy
@@ -58,7 +57,7 @@ class MultiPathNet(Network):
     def __init__(self, config: MultiPathNetConfig, *, _keep: Collection[str] | None = None) -> None:
         super().__init__()
         self.config = config
-        with self._seeded("backbone"):
+        with seeded_values(self.config.seed, "backbone"):
             made: Backbone = backbone(config.backbone, config.inputs)
         self._groups = segments(list(made.pieces), config.cuts)
         self._features = features_at(config.model_dump_json(include={"backbone", "inputs", "cuts"}))
@@ -114,8 +113,7 @@ class MultiPathNet(Network):
         Raises:
             InvalidInput: the name is taken, its inputs have another shape, or there is no such branch.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         if task.inputs != self.config.inputs:
             raise InvalidInput(
                 f"task {task.name!r}: this network takes {self.config.inputs!r}, received {task.inputs!r}; "
@@ -140,7 +138,7 @@ class MultiPathNet(Network):
         for number in range(1 if self.config.exits == "all" else branch, branch + 1):
             name = head_name(task_id, None if number == branch else number)
             if keep is None or name in keep:
-                with self._seeded(name):
+                with seeded_values(self.config.seed, name):
                     head = nn.Linear(self._features[number - 1], task.target.outputs)
                 self.heads[key_of(name)] = head if device is None or device.type == "meta" else head.to(device)
         self._components = None
@@ -230,10 +228,6 @@ class MultiPathNet(Network):
         if name.startswith("head."):
             return nn.Sequential(Pool(), folded_copy(self.heads[key_of(name)]))
         return nn.Sequential(*(folded_copy(piece) for piece in self.segments[name].children()))
-
-    def _seeded(self, *key: object) -> AbstractContextManager[None]:
-        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
-        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
 
 class Pool(nn.Module):

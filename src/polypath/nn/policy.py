@@ -73,9 +73,7 @@ class PolicyNetwork(ResidualNetwork):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """Stem, the blocks the task runs, shortcuts of those it skips, head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         steps: list[tuple[str, ...]] = [("stem",)]
         for number, run in enumerate(self.policies[task], start=1):
             names = [f"block{number}"] if run else []

@@ -17,6 +17,7 @@ from torch import nn
 
 from polypath.core.component import Component, Path
 from polypath.core.errors import InvalidInput
+from polypath.core.seeds import seeded_values
 from polypath.core.task import Task
 from polypath.nn.backbones import backbone
 from polypath.nn.columns import Columns, ColumnsConfig, head_name, piece_name
@@ -164,7 +165,7 @@ class Progressive(Columns):
             if keep is None or lateral_name(piece, key) in keep:
                 first = column[piece][0]  # type: ignore[index]
                 assert isinstance(first, nn.Conv2d)
-                with self._seeded("lateral", piece, key):
+                with seeded_values(self.config.seed, "lateral", piece, key):
                     made = Lateral(first, len(self._reads[key]))
                     if self.config.backbone["kind"] == "dfcnn" and self.config.backbone.get("initial") != "torch":
                         made.apply(paper_values_)
@@ -216,9 +217,7 @@ class Progressive(Columns):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece: those of all columns it reads and its own, with their laterals; then the head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         key = self._ids[task]
         steps: list[tuple[str, ...]] = []
         for piece in self._pieces[key]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,7 +13,7 @@ from polypath.core.component import Component
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.network import Network
-from polypath.core.seeds import seeded
+from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.backbones import backbone
 
@@ -79,7 +78,7 @@ class ResidualNetwork(Network):
         self._ids: dict[str, str] = {}
         self._added = 0
         self._components: dict[str, Component] | None = None
-        with self._seeded("backbone"):
+        with seeded_values(self.config.seed, "backbone"):
             self.features = self._build()
         self._keep = None
 
@@ -140,8 +139,7 @@ class ResidualNetwork(Network):
         Raises:
             InvalidInput: the name is taken, or its inputs have another shape.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         if task.inputs != self.config.inputs:
             raise InvalidInput(
                 f"task {task.name!r}: this network takes {self.config.inputs!r}, received {task.inputs!r}; "
@@ -152,9 +150,9 @@ class ResidualNetwork(Network):
 
     def _admit(self, task: Task, task_id: str) -> None:
         self._tasks[task.name], self._ids[task.name] = task, task_id
-        with self._seeded("own", task_id):
+        with seeded_values(self.config.seed, "own", task_id):
             self._admit_parts(task, task_id)
-        with self._seeded("head", task_id):
+        with seeded_values(self.config.seed, "head", task_id):
             self._put(f"head.{task_id}", nn.Linear(self.features, task.target.outputs))
         self._components = None
 
@@ -187,10 +185,6 @@ class ResidualNetwork(Network):
                 found[name] = Component(name, "own" if own else "base", tensors, capacity=not own)
             self._components = found
         return self._components
-
-    def _seeded(self, *key: object) -> AbstractContextManager[None]:
-        """Nothing is drawn on the meta device, where networks are planned and restored by the hundred."""
-        return nullcontext() if torch.get_default_device().type == "meta" else seeded(self.config.seed, *key)
 
 
 def key_of(name: str) -> str:

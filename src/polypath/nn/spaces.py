@@ -152,6 +152,14 @@ def maskable(layer: nn.Module) -> list[str]:
     return []
 
 
+def tied(module: nn.Module) -> list[list[str]]:
+    """Names of every parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for key, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(key)
+    return [known for known in names.values() if len(known) > 1]
+
+
 def _space(name: str, module: nn.Module, masked: Mapping[str, tuple[int, ...]]) -> Space:
     state = module.state_dict()
     parameters = [key for key, _ in module.named_parameters()]
@@ -183,22 +191,19 @@ def _refuse_tied_pieces(made: Backbone) -> None:
     for piece, module in made.pieces.items():
         for key, parameter in module.named_parameters():
             names.setdefault(id(parameter), {})[piece] = f"{piece}.{key}"
-    for tied in names.values():
-        if len(tied) > 1:
+    for places in names.values():
+        if len(places) > 1:
             raise InvalidInput(
-                f"backbone: {' and '.join(tied.values())} are one tied weight in two pieces, of which every task would "
-                "get two that differ; untie them, or make one piece of both"
+                f"backbone: {' and '.join(places.values())} are one tied weight in two pieces, of which every task "
+                "would get two that differ; untie them, or make one piece of both"
             )
 
 
 def _refuse_tied(piece: str, module: nn.Module, masked: Mapping[str, tuple[int, ...]]) -> None:
-    names: dict[int, list[str]] = {}
-    for key, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(key)
-    for tied in names.values():
-        if len(tied) > 1 and not masked.keys().isdisjoint(tied):
+    for names in tied(module):
+        if not masked.keys().isdisjoint(names):
             raise InvalidInput(
-                f"backbone, piece {piece!r}: {' and '.join(tied)} are one tied weight, which cannot be owned position "
+                f"backbone, piece {piece!r}: {' and '.join(names)} are one tied weight, which cannot be owned position "
                 "by position for one use and not for the other; untie them, or leave the layer out with `layers`: it "
                 "then stays dense, a copy for every task"
             )

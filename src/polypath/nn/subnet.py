@@ -105,8 +105,7 @@ class Subnetworks(Network):
             InvalidInput: the name is taken; a layer has too few free weights (names it, what is free and who holds
                 how much) or is too small for the share.
         """
-        if task.name in self._tasks:
-            raise InvalidInput(f"task {task.name!r} is already in the system; choose another name or remove it first")
+        self.require_free(task.name)
         share = share_of(self.config.share, task.name) if share is None else share
         task_id = f"t{self._added}"
         wanted: list[tuple[str, str]] = []
@@ -354,9 +353,7 @@ class Subnetworks(Network):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece: the owners it reads, its own last; then the head."""
-        self.task_named(task)
-        if exit is not None:
-            raise InvalidInput(f"task {task!r} has one exit; exit={exit!r} cannot be asked for")
+        self.require_only_exit(task, exit)
         steps = tuple(tuple(step) for step in self._steps[task])
         selected = [pair for step in steps for pair in self._picked.get(step[-1], {}).items()]
         return Path(task, steps, selected=tuple(selected))

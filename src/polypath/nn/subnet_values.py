@@ -17,7 +17,7 @@ from polypath.nn.backbones import backbone
 from polypath.nn.compact import compacted
 from polypath.nn.fold import folded_copy
 from polypath.nn.ownership import Part, version_of
-from polypath.nn.spaces import Space, maskable
+from polypath.nn.spaces import Space, maskable, tied
 from polypath.ops.ownership import Buffers, binarised, compose, limited
 
 if TYPE_CHECKING:
@@ -177,14 +177,6 @@ class Values:
                 weight = composed(space, older, entry).reshape(-1).detach()
             self._bases[key] = found = Base(held, [version_of(value) for value in held], weight)
         return found.weight
-
-
-def tied(module: nn.Module) -> list[list[str]]:
-    """Names of every parameter that has several."""
-    names: dict[int, list[str]] = {}
-    for key, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(key)
-    return [known for known in names.values() if len(known) > 1]
 
 
 def fused(

@@ -6,9 +6,10 @@ recipe. The paper reports one run; more seeds come with `--seeds`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from polypath.recipes import Size
 from polypath.recipes.experiment import Variant
 
 # Six layers of 1,000 (5,800,010 parameters with ten outputs); tokens are embedded in two dimensions first.
@@ -30,6 +31,36 @@ SELECTION: dict[str, Any] = {"select": "gradient", "samples": 1000}
 # Pixels are divided by 255 and nothing else; the last fifth of the (shuffled) training images stops the training.
 PIXELS: dict[str, Any] = {"normalise": "none"}
 LAST_FIFTH: dict[str, Any] = {"train": "train[:80%]", "validation": "train[80%:]"}
+
+
+def convolutional(size: Size) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Both convolutional networks (by the end of a variant's name), which rows, training and selection, for a size.
+
+    The quick size leaves the stride-1 network out, which takes three times as long.
+    """
+    rows, training, selection = dict(LAST_FIFTH), dict(TRAINING), dict(SELECTION)
+    networks = {"": dict(CONVOLUTIONAL), "_stride2": dict(CONVOLUTIONAL_STRIDE_2)}
+    if size == "quick":
+        rows = first_rows(5_000, 2_000)
+        training |= {"epochs": 6, "batch": 128}
+        del networks[""]
+    if size == "smoke":
+        rows = first_rows(150, 60)
+        training |= {"epochs": 1, "batch": 60}
+        selection |= {"samples": 50}
+        networks = {key: {**network, "blocks": [[4], [4]], "dense": [16]} for key, network in networks.items()}
+    return networks, rows, training, selection
+
+
+def fashion_for(nets: Sequence[str], rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Suite of tasks that are all Fashion-MNIST and differ in name only; they share its images.
+
+    Args:
+        nets: names of the tasks.
+        rows: which examples.
+    """
+    named = [{"name": name, "column": "label"} for name in nets]
+    return {"kind": "attributes", "dataset": "fashion_mnist", "attributes": named, **PIXELS, **rows}
 
 
 def first_rows(count: int, test: int) -> dict[str, Any]:

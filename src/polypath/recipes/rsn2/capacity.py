@@ -11,17 +11,15 @@ Run: polypath run rsn2/capacity --out runs/capacity
 
 from __future__ import annotations
 
-from typing import Any
-
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
 from polypath.recipes.rsn2 import (
     FULLY_CONNECTED,
     LAST_FIFTH,
-    PIXELS,
     SELECTION,
     TRAINING,
     dense,
+    fashion_for,
     first_rows,
     subnetworks,
 )
@@ -43,19 +41,12 @@ def experiment(size: Size = "full") -> Experiment:
         training |= {"epochs": 1, "batch": 60}
         selection |= {"samples": 50}
     share = 1 / len(nets)
-    suite: dict[str, Any] = {
-        "kind": "attributes",
-        "dataset": "fashion_mnist",
-        "attributes": [{"name": name, "column": "label"} for name in nets],
-        **PIXELS,
-        **rows,
-    }
     return Experiment(
         recipe="rsn2/capacity",
         size=size,
         title="RSN2 until nothing is free: twenty subnetworks of 5 % in one network",
         paper="none (the open question of RSN2, section 4.1)",
-        suite=suite,
+        suite=fashion_for(nets, rows),
         variants={
             "rsn2": subnetworks(
                 network, training, share=share, order="sequential", analysis=("ensemble",), **selection

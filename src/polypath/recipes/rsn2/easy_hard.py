@@ -18,17 +18,7 @@ from typing import Any
 
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
-from polypath.recipes.rsn2 import (
-    CONVOLUTIONAL,
-    CONVOLUTIONAL_STRIDE_2,
-    LAST_FIFTH,
-    PIXELS,
-    SELECTION,
-    TRAINING,
-    dense,
-    first_rows,
-    subnetworks,
-)
+from polypath.recipes.rsn2 import PIXELS, convolutional, dense, subnetworks
 
 EASY: list[str] = ["Trouser", "Sandal", "Sneaker", "Bag", "Boot"]
 HARD: list[str] = ["T-shirt", "Pullover", "Dress", "Coat", "Shirt"]
@@ -36,17 +26,7 @@ HARD: list[str] = ["T-shirt", "Pullover", "Dress", "Coat", "Shirt"]
 
 def experiment(size: Size = "full") -> Experiment:
     """Two tasks of five classes, 20 % of the weights each, beside dense networks."""
-    rows, training, selection = dict(LAST_FIFTH), dict(TRAINING), dict(SELECTION)
-    networks = {"": dict(CONVOLUTIONAL), "_stride2": dict(CONVOLUTIONAL_STRIDE_2)}
-    if size == "quick":
-        rows = first_rows(5_000, 2_000)
-        training |= {"epochs": 6, "batch": 128}
-        del networks[""]
-    if size == "smoke":
-        rows = first_rows(150, 60)
-        training |= {"epochs": 1, "batch": 60}
-        selection |= {"samples": 50}
-        networks = {key: {**network, "blocks": [[4], [4]], "dense": [16]} for key, network in networks.items()}
+    networks, rows, training, selection = convolutional(size)
     each: dict[str, Any] = {"dataset": "fashion_mnist", **PIXELS, **rows}
     halves = {"kind": "split", "classes": [EASY, HARD], "names": ["easy", "hard"], **each}
     everything = {"kind": "whole", "task": "fashion", **each}

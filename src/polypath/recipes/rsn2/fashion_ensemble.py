@@ -12,57 +12,28 @@ Run: polypath run rsn2/fashion_ensemble --out runs/fashion_ensemble
 
 from __future__ import annotations
 
-from typing import Any
-
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
-from polypath.recipes.rsn2 import (
-    CONVOLUTIONAL,
-    CONVOLUTIONAL_STRIDE_2,
-    LAST_FIFTH,
-    PIXELS,
-    SELECTION,
-    TRAINING,
-    dense,
-    first_rows,
-    subnetworks,
-)
+from polypath.recipes.rsn2 import convolutional, dense, fashion_for, subnetworks
 
 NETS: tuple[str, ...] = ("net1", "net2", "net3", "net4", "net5")
 
 
 def experiment(size: Size = "full") -> Experiment:
     """Five tasks that are the same but for their names, 20 % of the weights each, beside one dense network."""
-    rows, training, selection = dict(LAST_FIFTH), dict(TRAINING), dict(SELECTION)
-    networks = {"": dict(CONVOLUTIONAL), "_stride2": dict(CONVOLUTIONAL_STRIDE_2)}
-    if size == "quick":
-        rows = first_rows(5_000, 2_000)
-        training |= {"epochs": 6, "batch": 128}
-        del networks[""]
-    if size == "smoke":
-        rows = first_rows(150, 60)
-        training |= {"epochs": 1, "batch": 60}
-        selection |= {"samples": 50}
-        networks = {key: {**network, "blocks": [[4], [4]], "dense": [16]} for key, network in networks.items()}
+    networks, rows, training, selection = convolutional(size)
     variants = {}
     for key, network in networks.items():
         variants[f"rsn2{key}"] = subnetworks(
             network, training, share=0.2, order="joint", analysis=("ensemble",), **selection
         )
         variants[f"dense{key}"] = dense(network, training, tasks=NETS[:1])
-    suite: dict[str, Any] = {
-        "kind": "attributes",
-        "dataset": "fashion_mnist",
-        "attributes": [{"name": name, "column": "label"} for name in NETS],
-        **PIXELS,
-        **rows,
-    }
     return Experiment(
         recipe="rsn2/fashion_ensemble",
         size=size,
         title="RSN2 on Fashion-MNIST: an ensemble of five subnetworks of a convolutional network",
         paper="RSN2, section 3.1, table 1",
-        suite=suite,
+        suite=fashion_for(NETS, rows),
         variants=variants,
         main=next(iter(variants)),
         by_default=("rsn2", "dense") if size == "full" else (),
