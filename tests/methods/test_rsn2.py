@@ -213,6 +213,22 @@ def test_gradients_that_are_not_finite_are_named() -> None:
         pp.learn("rsn2", suite, init="normal", **{**TINY, "samples": 100})
 
 
+def test_rescaling_gives_the_chosen_weights_the_variance_for_the_inputs_that_are_left() -> None:
+    values = {}
+    for rescale in (False, True):
+        still = {**TINY, "rescale": rescale, "learning_rate": 1e-30}
+        part = network_of(pp.learn("rsn2", tiny_features(1), **still)).part("fc1.t0")
+        values[rescale] = part.values("0.weight").detach()
+    # 24 of 80 weights on 10 units: 2.4 inputs a unit are left, so that the mean square is 2 / 2.4.
+    torch.testing.assert_close(values[True].square().mean(), torch.tensor(2 / 2.4))
+    torch.testing.assert_close(values[True] / values[True].norm(), values[False] / values[False].norm())
+
+
+def test_trained_weights_are_not_rescaled() -> None:
+    with pytest.raises(InvalidInput, match="rescale needs dense_epochs=0"):
+        RSN2(rescale=True, dense_epochs=1)
+
+
 def test_the_choice_is_exact_when_all_gradients_are_zero() -> None:
     config = {"backbone": {"kind": "mlp", "hidden": [10]}, "inputs": {"kind": "features", "size": 8}, "share": 0.5}
     network = Subnetworks(SubnetConfig.of(config))
