@@ -75,8 +75,24 @@ class Run(Protocol):
         """Measure on the sealed test split and write the values down; they never come back to the method."""
         ...
 
-    def map(self, function: Callable[[Any, Job], Answer], jobs: Iterable[Job], shared: Any = None) -> list[Answer]:
-        """`function(shared, job)` for every job, in order; `shared` is shipped once to remote workers."""
+    def map(
+        self,
+        function: Callable[[Any, Job], Answer],
+        jobs: Iterable[Job],
+        shared: Any = None,
+        *,
+        on_answer: Callable[[int, Answer], str | None] | None = None,
+    ) -> list[Answer]:
+        """`function(shared, job)` for every job, in this process or by other workers; the answers in the jobs' order.
+
+        Args:
+            function: pure, and importable by other processes: all that it needs is in `shared` and `job` (device,
+                seed), it changes neither of them, and it may be ended and called again with the same job.
+            jobs: small; each travels alone.
+            shared: large; travels once to every machine, and must not be written to.
+            on_answer: called here with a job's position and its answer as soon as that is there, in any order: for
+                checkpoints. The string it returns is shown beside the job (a score).
+        """
         ...
 
     def log(self, **values: Any) -> None:

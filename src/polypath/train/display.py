@@ -46,6 +46,7 @@ class Display:
         self._show = show and sys.stderr.isatty()
         self._bar: Any = None
         self._row: Any = None
+        self._jobs: dict[int, Any] = {}  # rows of the jobs that are being done
         self._told = 0.0
         self._began = 0.0
         self._first = 0
@@ -94,6 +95,22 @@ class Display:
         now = time.monotonic()
         if self._on_progress is not None and now - self._told > 0.25:
             self._tell(now)
+
+    def job_begins(self, position: int) -> None:
+        """A job of `Run.map` is being done: a row of its own tells for how long."""
+        if self._bar is not None:
+            self._jobs[position] = self._bar.add_task(f"  child {position + 1}", total=1, note="training")
+
+    def job_done(self, position: int, count: int, note: str | None) -> None:
+        """A job of `count` is done; its row shows `note` until all are."""
+        if self._bar is not None:
+            self._bar.update(self._jobs[position], completed=1, note=note or "done")
+            if sum(self._bar.tasks[self._bar.task_ids.index(row)].finished for row in self._jobs.values()) == count:
+                for row in self._jobs.values():
+                    self._bar.remove_task(row)
+                self._jobs.clear()
+        if self.steps:
+            self.advance()
 
     def end_epoch(self, note: str) -> None:
         """An epoch is done."""

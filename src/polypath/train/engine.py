@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +26,8 @@ from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
 from polypath.train.display import Display, Progress
-from polypath.train.environment import environment, usable_cores
+from polypath.train.environment import environment, peak_memory_bytes, usable_cores
+from polypath.train.jobs import Jobs
 from polypath.train.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -81,6 +80,7 @@ class Engine:
             self.fabric.barrier()  # the first process takes the folder before any other looks into it
         self.journal = Journal(out / "metrics.jsonl" if out is not None else None, writes=self.fabric.is_global_zero)
         self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
+        self.jobs = Jobs(self.config, self.device, self.threads, self.display, self.stop_if_cancelled)
         self.stage, self.stages, self.epoch = 0, 1, 0
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
         self._cancelled = False
@@ -158,6 +158,7 @@ class Engine:
         """End loops that an error left open, so that the global generator is put back now and not when they die."""
         while self._open:
             self._open.pop().close()
+        self.jobs.close()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
@@ -199,6 +200,8 @@ class Engine:
         def stop(number: int, frame: Any) -> None:
             self.cancel()
             signal.signal(signal.SIGINT, after)
+            if self.jobs.in_one:
+                self.stop_if_cancelled()
 
         signal.signal(signal.SIGINT, stop)
         try:
@@ -265,10 +268,9 @@ class Engine:
         more: Mapping[str, Any] | None = None,
     ) -> None:
         line: dict[str, Any] = {"kind": "score", "stage": self.stage, "epoch": self.epoch, "task": task, "split": split}
-        line["values"] = values
         if exit is not None:
             line["exit"] = exit
-        self.journal.write({**line, **(more or {})})
+        self.journal.write({**line, "values": values, **(more or {})})
 
     def log(self, **values: Any) -> None:
         """One line of kind `train` in metrics.jsonl.
@@ -288,9 +290,11 @@ class Engine:
         if isinstance(losses, dict) and losses:
             self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
 
-    def map(self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None) -> list[Any]:
-        """`function(shared, job)` for every job, in order, in this process."""
-        return [function(shared, job) for job in jobs]
+    def map(
+        self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None, *, on_answer: Any = None
+    ) -> list[Any]:
+        """`function(shared, job)` for every job, see `polypath.core.run.Run.map`; stops as `step` does."""
+        return self.jobs.answers(function, list(jobs), shared, on_answer)
 
     def environment(self) -> dict[str, Any]:
         """Machine, versions and settings of this run."""
@@ -298,10 +302,7 @@ class Engine:
 
     def peak_memory_bytes(self) -> int:
         """Highest memory use so far: of the GPU where one is used, else of the whole process."""
-        if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.device))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return peak_memory_bytes(self.device)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
