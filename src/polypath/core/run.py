@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,6 +14,19 @@ from polypath.core.network import Network
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+PULSE: ContextVar[Callable[[], None] | None] = ContextVar("polypath pulse", default=None)
+"""What `beat` calls: set by a run around jobs that it does in its own process."""
+
+
+def beat() -> None:
+    """Say from inside a job of `Run.map` that it goes on; raises Cancelled where the run was told to stop.
+
+    Does nothing in another process, whose jobs are stopped by whoever started it.
+    """
+    pulse = PULSE.get()
+    if pulse is not None:
+        pulse()
 
 
 class Run(Protocol):
@@ -75,8 +89,27 @@ class Run(Protocol):
         """Measure on the sealed test split and write the values down; they never come back to the method."""
         ...
 
-    def map(self, function: Callable[[Any, Job], Answer], jobs: Iterable[Job], shared: Any = None) -> list[Answer]:
-        """`function(shared, job)` for every job, in order; `shared` is shipped once to remote workers."""
+    def map(
+        self,
+        function: Callable[[Any, Job], Answer],
+        jobs: Iterable[Job],
+        shared: Any = None,
+        *,
+        name: str | None = None,
+    ) -> list[Answer]:
+        """`function(shared, job)` for every job, answers in the order of the jobs.
+
+        Jobs may be done in other processes and in any order, so `function` must be a pure module-level function of
+        picklable values, and `shared` is shipped once for all jobs of the call.
+
+        Args:
+            function: see above; it calls `beat()` now and then so that it can be stopped.
+            jobs: what differs from call to call.
+            shared: what does not.
+            name: unique within the stage. With it every answer is written to disk as soon as it is there, and a run
+                that is resumed reads it back and does not ask again. Answers must then be nested dicts of tensors and
+                JSON values.
+        """
         ...
 
     def log(self, **values: Any) -> None:

@@ -30,6 +30,7 @@ from polypath.train.devices import available_device, nodes, resolved_precision
 from polypath.train.display import Display, Progress
 from polypath.train.environment import environment, usable_cores
 from polypath.train.journal import Journal
+from polypath.train.mapping import mapped
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Engine:
         # Every process draws the same order and takes its share of every batch, augmented from a stream of its own.
         rank, world = self.fabric.global_rank, self.fabric.world_size
         stream = generator(self.seed, "augment", rank, *key)
-        rows = [_at_least(part, world)[rank::world] for part in _parts(index, size)]
+        rows = [streams.at_least(part, world)[rank::world] for part in streams.parts(index, size)]
         loaded = streams.stream(data, rows, self.device, stream, augment, workers=self.config.workers)
         for batch in loaded:
             self.samples += len(batch) * world
@@ -288,9 +289,13 @@ class Engine:
         if isinstance(losses, dict) and losses:
             self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
 
-    def map(self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None) -> list[Any]:
-        """`function(shared, job)` for every job, in order, in this process."""
-        return [function(shared, job) for job in jobs]
+    def map(
+        self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None, *, name: str | None = None
+    ) -> list[Any]:
+        """`function(shared, job)` for every job, in order, see `polypath.core.run.Run.map`."""
+        kept = None if name is None or not self.config.checkpoint_every else self._checkpoint_file(name)
+        done = self.display.advance
+        return mapped(function, jobs, shared, kept=kept, resume=self.resume, beat=self.stop_if_cancelled, done=done)
 
     def environment(self) -> dict[str, Any]:
         """Machine, versions and settings of this run."""
@@ -316,7 +321,7 @@ class Engine:
             for file in (self.out / "checkpoint").glob(f"stage-{stage:03d}-*.safetensors"):
                 file.unlink(missing_ok=True)
 
-    def _checkpoint_file(self, loop: int) -> Path | None:
+    def _checkpoint_file(self, loop: int | str) -> Path | None:
         return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}-{loop}.safetensors"
 
     def _restored(self, loop: int, state: dict[str, Any]) -> int:
@@ -381,19 +386,6 @@ class Engine:
                 for key, buffer in item.named_buffers():
                     if buffer.is_floating_point() and key not in still:
                         buffer.copy_(self.fabric.all_reduce(buffer.clone(), reduce_op="mean"))  # type: ignore[arg-type]
-
-
-def _parts(index: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Mini-batches in order; a last one of a single example joins the one before, for BatchNorm needs two."""
-    parts = list(index.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
-
-
-def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The rows, repeated from the start until every process has one: a step needs all processes."""
-    return rows if len(rows) >= count else rows.repeat(-(-count // len(rows)))[:count]
 
 
 __all__ = ["Engine", "Progress", "RunConfig", "derive", "resolved_precision"]
