@@ -68,9 +68,22 @@ def long(shared: str, job: int) -> None:
     time.sleep(600)
 
 
+def meet(shared: str, job: int) -> str:
+    """Waits until job 0 and job 1 are being done at the same time; on which node this one is."""
+    folder = Path(shared)
+    (folder / f"met-{job}").touch()
+    until = time.monotonic() + 100
+    while not (folder / f"met-{1 - job}").exists():
+        if time.monotonic() > until:
+            return "alone"
+        time.sleep(0.02)
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def engine(**settings: Any) -> Engine:
     """An engine on the CPU."""
-    return Engine(config=RunConfig(device="cpu", checkpoint_every=0, **{"threads": 1, **settings}), progress=False)
+    out = settings.pop("out", None)
+    return Engine(config=RunConfig(device="cpu", **{"threads": 1, **settings}), out=out, progress=False)
 
 
 def error_of(act: Callable[[], Any]) -> str:
@@ -120,33 +133,29 @@ def interrupted(folder: Path, address: str) -> dict[str, Any]:
 
 def main(folder: Path) -> dict[str, Any]:
     """Everything, in one cluster."""
+    facts: dict[str, Any] = {}
     cluster = Cluster(initialize_head=True, head_node_args=SIZE)
     cluster.add_node(**SIZE)
     cluster.wait_for_nodes()
-    facts: dict[str, Any] = {"unreachable": error_of(lambda: engine(executor="ray", cluster="127.0.0.1:1").map(long, [0]))}
+    facts["unreachable"] = error_of(lambda: engine(executor="ray", cluster="127.0.0.1:1").map(long, [0]))
     ray.init(address=cluster.address, log_to_driver=False)
     shared = {"weights": torch.randn(64, 64, generator=generator(0, "w")), "count": torch.tensor(3)}
     shared["picture"] = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    came: list[int] = []
-    answers = {}
-    for name, settings in {
-        "here": {},
-        "one": {"executor": "ray", "parallel": 1},
-        "two": {"executor": "ray", "parallel": 2},
-    }.items():
-        heard = came.append if name == "two" else None
-        answers[name] = engine(**settings).map(
-            trained, range(6), shared, on_answer=heard and (lambda position, answer: came.append(position))
-        )
+    answers = {
+        "here": engine().map(trained, range(6), shared),
+        "one": engine(executor="ray", parallel=1).map(trained, range(6), shared),
+        "two": engine(executor="ray", parallel=2, out=folder / "run").map(trained, range(6), shared, name="six"),
+    }
     facts["equal"] = {
         name: [torch.equal(a["weights"], b["weights"]) for a, b in zip(answers["here"], answers[name], strict=True)]
         for name in ("one", "two")
     }
-    facts["came"] = sorted(came)
+    facts["kept"] = sorted(file.name for file in (folder / "run" / "checkpoint").iterdir())
     facts["here"] = answers["here"][0]["facts"]
     facts["where"] = [answer["facts"] for answer in answers["two"]]
     answers["two"][0]["weights"].add_(1)  # an answer is the caller's own
     run = engine(executor="ray")
+    facts["met"] = run.map(meet, range(2), str(folder))
     facts["again"] = run.map(dies_once, range(4), str(folder))
     facts["always"] = error_of(lambda: run.map(always_dies, [0]))
     facts["refused"] = error_of(lambda: run.map(refuses, [7]))

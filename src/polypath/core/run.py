@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,6 +14,19 @@ from polypath.core.network import Network
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+PULSE: ContextVar[Callable[[], None] | None] = ContextVar("polypath pulse", default=None)
+"""What `beat` calls: set by a run around jobs that it does in its own process."""
+
+
+def beat() -> None:
+    """Say from inside a job of `Run.map` that it goes on; raises Cancelled where the run was told to stop.
+
+    Does nothing in another process, whose jobs are stopped by whoever started it.
+    """
+    pulse = PULSE.get()
+    if pulse is not None:
+        pulse()
 
 
 class Run(Protocol):
@@ -81,17 +95,23 @@ class Run(Protocol):
         jobs: Iterable[Job],
         shared: Any = None,
         *,
-        on_answer: Callable[[int, Answer], str | None] | None = None,
+        name: str | None = None,
+        note: Callable[[Answer], str] | None = None,
     ) -> list[Answer]:
-        """`function(shared, job)` for every job, in this process or by other workers; the answers in the jobs' order.
+        """`function(shared, job)` for every job, answers in the order of the jobs.
+
+        Jobs may be done in other processes and in any order, and again where a process died, so `function` must be a
+        pure module-level function of picklable values. `shared` is shipped once to every machine for all jobs of the
+        call, and may lie in read-only memory.
 
         Args:
-            function: pure, and importable by other processes: all that it needs is in `shared` and `job` (device,
-                seed), it changes neither of them, and it may be ended and called again with the same job.
-            jobs: small; each travels alone.
-            shared: large; travels once to every machine, and must not be written to.
-            on_answer: called here with a job's position and its answer as soon as that is there, in any order: for
-                checkpoints. The string it returns is shown beside the job (a score).
+            function: see above; it calls `beat()` now and then so that it can be stopped.
+            jobs: what differs from call to call.
+            shared: what does not.
+            name: unique within the stage. With it every answer is written to disk as soon as it is there, and a run
+                that is resumed reads it back and does not ask again. Answers must then be nested dicts of tensors and
+                JSON values.
+            note: what the display shows beside a job that is done: a score.
         """
         ...
 

@@ -12,7 +12,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,13 @@ class OnRay:
             running one; None starts one on this machine, unless this process is connected to one already).
         threads: CPU threads, and CPUs claimed, of each job.
         gpus: GPUs of each job.
-        check: called about five times a second while jobs run; what it raises ends them.
 
     Raises:
         InvalidInput: the cluster cannot be reached, or no machine of it is large enough for a job.
     """
 
-    def __init__(self, config: RunConfig, threads: int, gpus: int, check: Callable[[], Any]) -> None:
-        self._threads, self._gpus, self._check = threads, gpus, check
+    def __init__(self, config: RunConfig, threads: int, gpus: int) -> None:
+        self._threads, self._gpus = threads, gpus
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(config, threads)
@@ -63,10 +62,15 @@ class OnRay:
         fit = sum(int(node.get("CPU", 0) // threads) for node in machines)
         self.parallel = config.parallel or max(fit, 1)
 
-    def answers(
-        self, function: Callable[[Any, Any], Any], jobs: Sequence[Any], shared: Any, began: Callable[[int], Any]
-    ) -> Iterator[tuple[int, Any]]:
-        """(position, answer) of every job, in the order in which they are done.
+    def __call__(
+        self,
+        function: Callable[[Any, Any], Any],
+        jobs: Sequence[Any],
+        shared: Any,
+        beat: Callable[[], None],
+        began: Callable[[int], None] = lambda position: None,
+    ) -> Generator[tuple[int, Any], None, None]:
+        """See `polypath.train.mapping.Executor`; jobs that still run when the caller leaves are ended.
 
         Raises:
             WorkerLost: workers kept dying under a job.
@@ -83,7 +87,7 @@ class OnRay:
                     running[task.remote([held], _packed(jobs[position]), self._threads)] = position
                     began(position)
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=_WAIT_S)
-                self._check()
+                beat()
                 for reference in ready:
                     position = running[reference]
                     answer = _unpacked(_received(reference, position), writable=True)
