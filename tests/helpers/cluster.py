@@ -22,6 +22,7 @@ from ray.cluster_utils import Cluster
 
 from polypath.core.errors import Cancelled, InvalidInput, PolypathError
 from polypath.core.seeds import generator
+from polypath.train import on_ray
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
 
@@ -157,6 +158,7 @@ def main(folder: Path) -> dict[str, Any]:
     run = engine(executor="ray")
     facts["met"] = run.map(meet, range(2), str(folder))
     facts["again"] = run.map(dies_once, range(4), str(folder))
+    on_ray.RETRIES = 1  # every death costs an import of torch
     facts["always"] = error_of(lambda: run.map(always_dies, [0]))
     facts["refused"] = error_of(lambda: run.map(refuses, [7]))
     facts["too_large"] = error_of(lambda: engine(executor="ray", job_threads=64).map(trained, [0], shared))
