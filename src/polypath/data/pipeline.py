@@ -2,7 +2,7 @@
 
 Source: mu2Net, table 1, and the authors' notebook: a random box with area in [a, 1] and aspect in [r, 1/r], resized
 bilinearly; a mirror image with probability 1/2; brightness, contrast, saturation and hue on values in [-1, 1], clipped
-to them. Not as there: aspects are drawn log-uniformly (as `ResizedCrop` does, so that r and 1/r are equally likely), and
+to them. Not as there: aspects are drawn log-uniformly (as `ResizedCrop` does: r and 1/r are equally likely), and
 saturation and hue follow their definition on whatever range the values have (TensorFlow's are defined on [0, 1]).
 """
 
