@@ -92,7 +92,9 @@ def mapped(
     """Answers in the order of the jobs.
 
     Args:
-        function, jobs, shared: see `polypath.core.run.Run.map`.
+        function: see `polypath.core.run.Run.map`.
+        jobs: see there.
+        shared: see there.
         kept: answers are written beside this file, `NAME-3.safetensors` for the fourth; None keeps none.
         resume: read answers that are there.
         beat: called while jobs are done; raises where the run was told to stop.
