@@ -59,6 +59,7 @@ class Shared:
         precision: of a `RunConfig`, resolved.
         threads: CPU threads.
         latency: (base, unit, examples) of the measured term of the score; None where it is off.
+        cache_bytes: memory in which a process keeps what frozen prefixes make of the examples, for all its children.
     """
 
     root: Mapping[str, Any]
@@ -77,6 +78,7 @@ class Shared:
     precision: str = "32-true"
     threads: int = 1
     latency: tuple[float, float, int] | None = None
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)

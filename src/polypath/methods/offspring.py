@@ -9,6 +9,7 @@ Seams for faster executors: `frozen_outputs` is everything that the frozen prefi
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from polypath.core.task import Task
 from polypath.data import batches
 from polypath.data.pipeline import Pipeline, varied
 from polypath.methods.jobs import Job, Shared, Source
+from polypath.methods.prefix import CHUNK, Prefix, layer_digest, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
 from polypath.nn.roots import layer_of, new_layer
 from polypath.search.evolution import Gene
@@ -119,6 +121,7 @@ class Offspring:
         self.samples = min(size, shared.samples)
         self.steps = len(batches.parts(torch.arange(self.samples), shared.batch))
         self.pipeline = pipeline_of(shared.data.task, job.hyperparameters)
+        self.prefix = self._prefix() if self.first else None
 
     # ---- layers -----------------------------------------------------------------------------------------------
 
@@ -176,6 +179,16 @@ class Offspring:
                 found["momentum"][slot] = traces
         return found
 
+    def _prefix(self) -> Prefix:
+        """The frozen layers below the lowest trained one."""
+        shared, below = self.shared, self.job.genes[: self.first]
+        chunk = shared.batch if self.device.type != "cpu" else min(shared.batch, CHUNK)
+        setting = (shared.device, shared.precision, shared.threads, chunk, json.dumps(shared.root, sort_keys=True))
+        store = store_of(shared.data, shared.cache_bytes, *setting)
+        sources = [] if store is None else [(shared.sources[str(gene.origin)], gene.slot) for gene in below]
+        names = [layer_digest(source.tensors, slot) for source, slot in sources]
+        return Prefix(self.layers[: self.first], names, shared.data, self.device, chunk, store)
+
     # ---- training ---------------------------------------------------------------------------------------------
 
     def train_cycle(self, cycle: int, plan: Schedule) -> None:
@@ -217,6 +230,9 @@ class Offspring:
             stream: for the variations.
         """
         data = self.shared.data
+        if self.prefix is not None and (split == "val" or self.pipeline is None or self.pipeline.deterministic):
+            with torch.no_grad(), self._autocast():
+                return self.prefix.outputs(split, rows)
         examples = data.train if split == "train" else data.val
         assert examples is not None
         inputs = examples.inputs(rows).to(self.device)
