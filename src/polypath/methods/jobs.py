@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -112,3 +112,8 @@ def validation_rows(count: int, most: int, *key: object) -> torch.Tensor:
     if count <= most:
         return torch.arange(count)
     return torch.randperm(count, generator=generator(0, "validation", *key))[:most].sort().values
+
+
+def names_of(genes: Sequence[Gene]) -> list[str]:
+    """Components that genes share or clone."""
+    return [gene.origin for gene in genes if gene.origin is not None]

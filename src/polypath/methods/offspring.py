@@ -204,7 +204,7 @@ class Offspring:
                 outputs = self.trained_outputs(batch.inputs)
             loss = task.loss_of(outputs, batch.targets)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if self.shared.clip:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.shared.clip, foreach=True)
             self.optimizer.step()

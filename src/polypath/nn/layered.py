@@ -73,6 +73,11 @@ class Layered(Network):
             names.append((slot, name))
         self.models[ROOT] = Model(number=ROOT, task=None, layers=tuple(names))
 
+    @property
+    def next_model(self) -> int:
+        """Number of the model that is retained next."""
+        return self._next_model
+
     def _name(self, slot: str) -> str:
         self._next_layer += 1
         return f"{slot}.{self._next_layer - 1}"
@@ -179,6 +184,14 @@ class Layered(Network):
         self._collect()
         return self.models[model.number]
 
+    def count_selections(self, task: str, counts: Mapping[int, int]) -> None:
+        """Write down how often each model was chosen as a parent for a task; numbers of no model are left out."""
+        for number, count in counts.items():
+            if number in self.models:
+                model = self.models[number]
+                chosen = {**model.selections, task: count}
+                self.models[number] = model.model_copy(update={"selections": chosen})
+
     def groups_of(self, parent: Model, task: Task) -> tuple[str, ...]:
         """Access groups of a model that the task makes from `parent`: everything private that it descends from."""
         return tuple(sorted({*parent.groups, *(() if task.private_to is None else (task.private_to,))}))
@@ -190,7 +203,7 @@ class Layered(Network):
     def _check(self, candidate: Candidate, task: Task) -> None:
         absent = [name for name in candidate.layers if isinstance(name, str) and name not in self.records]
         if absent or candidate.parent not in self.models:
-            wrong = absent or [candidate.parent]
+            wrong = absent or f"parent {candidate.parent}"
             raise InvalidInput(f"task {task.name!r}: the model names {wrong}, which do not exist")
         head = candidate.layers[-1]
         outputs = self.records[head].outputs if isinstance(head, str) else head.outputs

@@ -15,6 +15,7 @@ RECIPES: dict[str, str] = {
     "dfcnn/mnist_mtl": "polypath.recipes.dfcnn.mnist_mtl:experiment",
     "dfcnn/officehome_lifelong": "polypath.recipes.dfcnn.officehome_lifelong:experiment",
     "dfcnn/cifar100_lifelong": "polypath.recipes.dfcnn.cifar100_lifelong:experiment",
+    "mu2net/numerals": "polypath.recipes.mu2net.numerals:experiment",
     "multipath/budget": "polypath.recipes.multipath.hierarchy:budget",
     "multipath/celeba": "polypath.recipes.multipath.celeba:experiment",
     "multipath/comparison": "polypath.recipes.multipath.hierarchy:comparison",

@@ -92,7 +92,7 @@ def merged(given: Mapping[str, Any]) -> dict[str, Choice]:
     An entry that names values but no default begins at the paper's default, or at the listed value closest to it.
 
     Args:
-        given: name -> Choice, its JSON, or the list of values alone. `num_layers` (number of blocks that children
+        given: name -> Choice, its JSON (values or default may be left out), or the list of values alone. `num_layers` (number of blocks that children
             insert and remove) is off unless it is given.
 
     Raises:
@@ -105,6 +105,7 @@ def merged(given: Mapping[str, Any]) -> dict[str, Choice]:
             raise UnknownName("hyper-parameter", name, [*table, NUM_LAYERS])
         plain = entry.model_dump() if isinstance(entry, Choice) else entry
         plain = dict(plain) if isinstance(plain, Mapping) else {"values": plain}
+        plain = {**({"values": table[name].values} if name in table else {}), **plain}
         choice = Choice.of(plain, f"hyperparameters.{name}")
         if choice.default is None and name in _DEFAULTS:
             choice = choice.changed(default=choice.nearest(_DEFAULTS[name][1]))

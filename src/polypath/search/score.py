@@ -29,7 +29,7 @@ class Term(Config):
         """Whether it changes anything."""
         return self.base != 1
 
-    def of(self, amount: float, root: float) -> float:
+    def applied(self, amount: float, root: float) -> float:
         """The factor of a model that costs `amount`, where the root costs `root`."""
         return float(self.base ** (amount / (self.unit or root or 1.0)))
 
@@ -68,5 +68,5 @@ def factor(terms: Sequence[tuple[Term, float, float]]) -> float:
     """Product of terms, each with the model's amount and the root's."""
     found = 1.0
     for term, amount, root in terms:
-        found *= term.of(amount, root)
+        found *= term.applied(amount, root)
     return found
