@@ -36,6 +36,8 @@ class Run(Protocol):
     device: torch.device
     precision: str
     threads: int
+    job_threads: int
+    """CPU threads of a job of `map`, the same whoever does it."""
 
     def rng(self, *key: object) -> torch.Generator:
         """A fresh CPU generator for the stream `key`; the same key gives the same numbers, in any order of asking."""

@@ -23,6 +23,7 @@ from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods.jobs import Job, Shared, Source, names_of, validation_rows
 from polypath.methods.offspring import train_child
+from polypath.methods.prefix import forget
 from polypath.nn.backbones import common_inputs
 from polypath.nn.evolved import Candidate, Model, NewLayer
 from polypath.nn.layered import Layered, LayeredConfig
@@ -50,6 +51,8 @@ class Mu2NetConfig(EvolutionConfig):
         accumulator: type in which momentum is kept, in training and on disk.
         head_init: heads of new tasks are `zero` (the authors' library) or `random` (the paper's text).
         fresh: new layers are drawn anew for every `child`, or are the same for all (`fixed`, the authors' notebook).
+        prefix_cache: bytes in which every process that trains children keeps what frozen layers make of the examples,
+            in the device's memory; results do not depend on it, bit for bit. 0 keeps nothing.
         score: what is maximised beside validation quality, see `polypath.search.ScoreConfig`.
     """
 
@@ -65,6 +68,7 @@ class Mu2NetConfig(EvolutionConfig):
     accumulator: Literal["bfloat16", "float32"] = "bfloat16"
     head_init: Literal["zero", "random"] = "zero"
     fresh: Literal["child", "fixed"] = "child"
+    prefix_cache: int = Field(2**30, ge=0)
     score: ScoreConfig = ScoreConfig()
 
     @model_validator(mode="after")
@@ -115,6 +119,7 @@ class Mu2Net(Method[Mu2NetConfig]):
                 marks["generations"] = generation + 1
             search.replay(self.config.generations)
             search.finish()
+            forget()
 
 
 class Search:
@@ -172,7 +177,8 @@ class Search:
         """Ask for children, have them trained, tell how it went."""
         children = self.evolution.ask(self.config.children)
         jobs = [self._job(child) for child in children]
-        answers = self.run.map(train_child, jobs, self._shared(jobs), name=f"generation-{self.done}")
+        shared, name = self._shared(jobs), f"generation-{self.done}"
+        answers = self.run.map(train_child, jobs, shared, name=name, note=_note)
         for child, answer in zip(children, answers, strict=True):
             self._take(child, answer)
         self.evolution.end_generation()
@@ -202,7 +208,8 @@ class Search:
             fresh=derive(run.seed, "mu2net", "fresh") if config.fresh == "fixed" else None,
             device=str(run.device),
             precision=run.precision,
-            threads=run.threads,
+            threads=run.job_threads,
+            cache_bytes=config.prefix_cache,
             latency=(latency.base, float(latency.unit or 1), config.score.latency_batch) if latency.on else None,
         )
 
@@ -346,3 +353,9 @@ class Search:
 
 def _individual(model: Model) -> Individual:
     return Individual(model.number, model.task, model.layers, model.hyperparameters, model.score, model.parent)
+
+
+def _note(answer: Mapping[str, Any]) -> str:
+    """What the display shows of a child."""
+    last = answer["quality"][-1]
+    return f"dropped ({last})" if answer["score"] is None else f"score {answer['score']:.4f}"

@@ -62,6 +62,7 @@ class Engine:
 
         self.seed, self.config, self.out, self.resume = seed, config or RunConfig(), out, resume
         self.threads = self.config.threads or usable_cores()
+        self.job_threads = self.config.job_threads or self.threads
         accelerator = available_device(self.config)
         self.precision = resolved_precision(self.config)
         self.fabric = Fabric(
@@ -300,7 +301,7 @@ class Engine:
     ) -> list[Any]:
         """`function(shared, job)` for every job, in order, see `polypath.core.run.Run.map`."""
         kept = None if name is None or not self.config.checkpoint_every else self._checkpoint_file(name)
-        execute = self.executor.of(self.config, self.device, self.threads)
+        execute = self.executor.of(self.config, self.device, self.job_threads)
         with self.display.jobs(note) as rows:
             beat = self.stop_if_cancelled
             return mapped(function, jobs, shared, kept=kept, resume=self.resume, beat=beat, rows=rows, execute=execute)

@@ -31,15 +31,14 @@ class Chosen:
         """The executor.
 
         Args:
-            config: `executor`, `parallel`, `cluster`, `job_threads`, `devices`.
+            config: `executor`, `parallel`, `cluster`, `devices`.
             device: of the run; with Ray, a job on a GPU takes a whole one.
-            threads: CPU threads of a job where the configuration does not say.
+            threads: CPU threads of a job.
 
         Raises:
             InvalidInput: the settings do not go together, Ray is not installed or its cluster not reached.
         """
         if self._made is None:
-            threads = config.job_threads or threads
             if config.executor == "ray":
                 self._made = self._ray = _on_ray(config, device, threads)
             else:
