@@ -92,8 +92,8 @@ def merged(given: Mapping[str, Any]) -> dict[str, Choice]:
     An entry that names values but no default begins at the paper's default, or at the listed value closest to it.
 
     Args:
-        given: name -> Choice, its JSON (values or default may be left out), or the list of values alone. `num_layers` (number of blocks that children
-            insert and remove) is off unless it is given.
+        given: name -> Choice, its JSON (values or default may be left out), or the list of values alone. `num_layers`
+            (number of blocks that children insert and remove) is off unless it is given.
 
     Raises:
         UnknownName: no hyper-parameter of that name.

@@ -1,12 +1,12 @@
 """mu2Net on handwritten numerals of three scripts, one of them private (paper section 4, figure 1).
 
-Full: ViT Ti/16 without blocks, random, 32 pixels; Bangla, Devanagari and Telugu (private: nobody else may build on it),
-2 iterations x 4 generations x 8 children x 4 cycles of one pass, batch 512; up to three blocks are inserted; mu, learning
-rate, schedule and image settings evolve. 80 % of the stored training images train, 20 % validate. The paper shows a
-figure and no accuracies.
-Controls: `mu1` trains every layer of every child, `mu0` only heads, `frozen` all but embedding, class token and position;
-`alone_winner` and `alone_all` train each task by itself from the same root with three blocks, all of it, for about as
-many passes as the winner and its ancestors had, and for as many as all children of the task had together.
+Full: ViT Ti/16 without blocks, random, 32 pixels; Bangla, Devanagari and Telugu (private: nobody else may build on
+it), 2 iterations x 4 generations x 8 children x 4 cycles of one pass, batch 512; up to three blocks are inserted; mu,
+learning rate, schedule and image settings evolve. 80 % of the stored training images train, 20 % validate. The paper
+shows a figure and no accuracies.
+Controls: `mu1` trains every layer of every child, `mu0` only heads, `frozen` all but embedding, class token and
+position; `alone_winner` and `alone_all` train each task by itself from the same root with three blocks, all of it, for
+about as many passes as a winner and its ancestors have, and for as many as all children of the task have together.
 Quick: one iteration x 2 x 4 x 2, 100 images a class.
 Run: polypath run mu2net/numerals --out runs/numerals
 """
