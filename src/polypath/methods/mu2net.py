@@ -119,6 +119,7 @@ class Mu2Net(Method[Mu2NetConfig]):
                 marks["generations"] = generation + 1
             search.replay(self.config.generations)
             search.finish()
+            search.log_growth()
             forget()
 
 
@@ -330,6 +331,23 @@ class Search:
         )
         network.count_selections(task, {model.number: counts.get(best.number, 0)})
 
+    def log_growth(self) -> None:
+        """Write down what the task's model uses of the system, and what of it nobody else uses."""
+        users, sizes = accounting.users_of(self.network.paths()), accounting.parameter_counts(self.network)
+        model = self.network.model_of(self.data.name)
+        mine = [name for _, name in model.layers]
+        added = [name for name in mine if len(users[name]) == 1 and not self.network.records[name].root]
+        learned = [other for other in self.network.models.values() if other.score is not None]
+        self.run.log(
+            retained=self.data.name,
+            activation=self.network.activations - 1,
+            score=model.score,
+            tasks=len(learned),
+            total=sum(sizes.values()),
+            activated=sum(sizes[name] for name in mine),
+            added=sum(sizes[name] for name in added),
+        )
+
     def _log(self, children: Sequence[Child], answers: Sequence[Mapping[str, Any]]) -> None:
         best = self.evolution.best()
         lines = [
@@ -343,9 +361,12 @@ class Search:
             }
             for child, answer in zip(children, answers, strict=True)
         ]
+        before = {child.parent for child in children if child.parent < self.evolution.first}
         self.run.log(
             search=self.data.name,
+            activation=self.network.activations,
             generation=self.done - 1,
+            parents={str(number): self.network.models[number].task or "root" for number in sorted(before)},
             best=None if best is None else {"number": best.number, "score": best.score},
             children=lines,
         )

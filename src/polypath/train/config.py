@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,9 @@ class RunConfig(Config):
             starts one on this machine for the time of the run.
         job_threads: CPU threads of every job, in every executor; None: `threads`. Part of the record like `threads`.
     """
+
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"executor", "parallel", "cluster"})
+    """Settings that a run may be resumed with other values of: nothing that it writes depends on them."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, gt=0)
