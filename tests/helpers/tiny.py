@@ -117,7 +117,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "manifest": manifest,
         "result": result,
         "components": files,
-        "metrics": re.sub(r'"seconds": [0-9.e-]+', "", (folder / "metrics.jsonl").read_text()),
+        "metrics": re.sub(r'"seconds": [0-9.e-]+', '"seconds": 0', (folder / "metrics.jsonl").read_text()),
         "checkpoints": sorted(p.name for p in (folder / "checkpoint").iterdir()),
         "left over": left,
     }
