@@ -169,7 +169,9 @@ def test_blocks_are_inserted_below_the_norm_and_removed_from_the_top() -> None:
     table = {"mu": [1.0], "num_layers": [0, 1, 2, 3]}
     seen = set()
     for seed in range(30):
-        (child,) = evolution(active=[model(1, "t", 0.5, blocks=2)], seed=seed, options={"hyperparameters": table}).ask(1)
+        (child,) = evolution(active=[model(1, "t", 0.5, blocks=2)], seed=seed, options={"hyperparameters": table}).ask(
+            1
+        )
         slots = [gene.slot for gene in child.genes]
         wanted = int(child.hyperparameters["num_layers"])
         seen.add(wanted)

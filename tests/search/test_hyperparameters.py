@@ -72,7 +72,9 @@ def test_a_value_of_another_list_counts_as_the_nearest() -> None:
 
 
 def test_entries_replace_values_defaults_or_both() -> None:
-    table = merged({"mu": [0.0], "warmup": {"default": 0.1}, "learning_rate": {"values": [0.5, 1.0]}, "num_layers": [0, 1]})
+    table = merged(
+        {"mu": [0.0], "warmup": {"default": 0.1}, "learning_rate": {"values": [0.5, 1.0]}, "num_layers": [0, 1]}
+    )
     assert table["mu"] == Choice(values=(0.0,), default=0.0)
     assert table["warmup"].values == default_table()["warmup"].values and table["warmup"].start == 0.1
     assert table["learning_rate"].start == 0.5  # the listed value closest to 0.01
