@@ -140,7 +140,13 @@ def _made(options: VitOptions, shape: Mapping[str, Any], *, pretrained: bool) ->
     # timm's own scheme draws block weights with deviation 0.02; the authors' library draws as `jax` does.
     given = {"num_classes": 0, "weight_init": "jax", **shape, **options.options}
     try:
-        return timm.create_model(name, pretrained=pretrained, **given)
+        try:
+            return timm.create_model(name, pretrained=pretrained, **given)
+        except TypeError as error:
+            if "weight_init" not in str(error):
+                raise
+            del given["weight_init"]  # no vision transformer of timm's own class; what it is will be said
+            return timm.create_model(name, pretrained=pretrained, **given)
     except Exception as error:  # timm and its hub client raise many kinds for a missing model or connection
         raise InvalidInput(
             f"root: {options.name!r} cannot be made with {given}, pretrained={pretrained}: "
