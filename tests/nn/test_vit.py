@@ -78,19 +78,20 @@ def test_positions_are_interpolated_bilinearly_corners_on_corners() -> None:
 
 def test_published_values_come_in_at_another_size_and_with_fewer_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     options = vit.VitOptions(**{k: v for k, v in TINY.items() if k != "kind"}, pretrained=True)
-    torch.manual_seed(0)
-    published = vit._made(options, {"img_size": 16, "in_chans": 3, "depth": 4}, pretrained=False)
     right = vit._made
-    monkeypatch.setattr(
-        vit, "_made", lambda o, s, *, pretrained: published if pretrained else right(o, s, pretrained=False)
-    )
-    layers, features = vit.vit_layers(image(8), options)
+    with seeded(0):
+        published = right(options, {"img_size": 16, "in_chans": 3, "depth": 4}, pretrained=False)
+
+    def made(options: vit.VitOptions, shape: Any, *, pretrained: bool) -> Any:
+        return published if pretrained else right(options, shape, pretrained=False)
+
+    monkeypatch.setattr(vit, "_made", made)
+    with seeded(0):
+        layers, features = vit.vit_layers(image(8), options)
     assert features == 8 and sum(name.startswith("encoderblock") for name in layers) == 2
     for index in range(2):
-        expected = published.blocks[index].state_dict()
-        assert all(
-            torch.equal(value, expected[key]) for key, value in layers[f"encoderblock_{index}"].state_dict().items()
-        )
+        expected, found = published.blocks[index].state_dict(), layers[f"encoderblock_{index}"].state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in found.items())
     assert layers["posembed_input"].value.shape == (1, 5, 8)  # type: ignore[union-attr]
     with pytest.raises(InvalidInput, match="depth=6 is more than the 4 blocks"), seeded(0):
         vit.vit_layers(image(8), options.changed(depth=6))
