@@ -72,7 +72,7 @@ def learn(
         "config": chosen.config.model_dump(mode="json"),
         "suite": suite.config or {"name": suite.name, "tasks": list(suite.names)},
         "seed": seed,
-        "run": run_config.model_dump(mode="json"),
+        "run": run_config.model_dump(mode="json", exclude=set(RunConfig.elsewhere)),
         **(labels or {}),
     }
     with _owned(folder, identity, resume) if folder is not None and first_process() else nullcontext():
@@ -304,12 +304,12 @@ def _stages(
 def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
     """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
     system.load_all()
+    before = system.network.digests()
     grown = bool(system.history)
     network: Network = copy.deepcopy(system.network) if grown else system.network
     for name in stage.tasks:
         if name not in network.tasks:
             method.admit(network, suite[name].task)
-    before = system.network.digests() if grown else {}
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)
     network.thaw()
@@ -324,6 +324,8 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
                 "the previous system is kept"
             )
+        for task in stage.tasks:  # a task that is learned again answers anew: its drift is counted from now on
+            system.entries.pop(task, None)
     used = {name for task in stage.tasks for name in network.reach(task).components}
     system.adopt(network, stage.tasks, [name for name in changed if name in used])
     return set(changed)

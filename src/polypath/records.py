@@ -60,6 +60,7 @@ def record(
         curves=curves_of(lines),
         sharing=_sharing(system.network),
         paths=picture(system.network),
+        analysis=_evolved(system.network, lines),
         timing=Timing(
             wall_s=wall_s,
             train_s=engine.train_s,
@@ -162,6 +163,13 @@ def picture(network: Network) -> PathPicture | None:
     shown = {name for step in steps for name in step}
     tasks = {task: [[n for n in step if n in shown] for step in path.steps] for task, path in paths.items()}
     return PathPicture(steps=[sorted(step) for step in steps], tasks=tasks, sizes=accounting.parameter_counts(network))
+
+
+def _evolved(network: Network, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from polypath.analysis.evolution import evolution_record
+
+    found = evolution_record(network, lines)
+    return {"evolution": found} if found else {}
 
 
 def _sharing(network: Network) -> dict[str, list[float]]:

@@ -206,11 +206,16 @@ class System(Answers):
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
             parent = parts[name].parent
             inherited = self.sources.get(parent, {}) if parent is not None else {}
+            inherited = {**inherited, **{t: self._group_of(t) for t in parts[name].builds_on}}
             self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
         for task in network.tasks:
             if task in learned or not changed.isdisjoint(paths[task].components):
                 self.entries[task] = recorded(self, task, forget=task in learned)
                 self._probed.pop(task, None)
+
+    def _group_of(self, task: str) -> str | None:
+        known = self.network.tasks
+        return known[task].private_to if task in known else self.tombstones.get(task)
 
     def _bury(self, learned: Sequence[str]) -> None:
         """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""

@@ -19,6 +19,7 @@ import tiny
 import torch
 
 import polypath.core.files as files
+from polypath.methods.offspring import Offspring
 from polypath.store import Store
 from polypath.train.engine import Engine
 from polypath.train.journal import Journal
@@ -77,6 +78,8 @@ def arm(where: str, count: int) -> None:
     files.os = Os()  # type: ignore[assignment]
     if where == "step":
         before(Engine, "step", lambda *_: die() if now() else None)
+    if where == "cycle":
+        before(Offspring, "train_cycle", lambda *_: die() if now() else None)
     if where == "blob":
         before(Store, "_write_blob", lambda *_: die() if now() else None)
     if where == "after the save":
@@ -86,6 +89,9 @@ def arm(where: str, count: int) -> None:
 
 
 def learn(mode: str, **settings: Any) -> None:
+    if mode == "evolution":
+        tiny.evolve(tiny.suite(2, validation=True), **settings)
+        return
     tiny.learn(tiny.suite(3), mode=mode, epochs=3, modules=2, selected=1, **settings)
 
 
@@ -112,6 +118,7 @@ def run(job: dict[str, Any]) -> int:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     learn("parallel")
+    learn("evolution")
     for text in sys.stdin:
         began = time.monotonic()
         status = run(json.loads(text))

@@ -27,6 +27,9 @@ PACKED = {"backbone": {"kind": "mlp", "hidden": [8, 6]}, "batch": 8, "epochs": 2
 NESTED = {"backbone": {"kind": "mlp", "hidden": [8, 5]}, "ratios": (0.4, 0.6, 1.0), "batch": 8, "epochs": 2}
 PICKED = {**PACKED, "goal": 0.0, "sparsities": (0.5, 0.8), "prune_epochs": 1, "prune_every": 2, "mask_rate": 2e-3}
 del PICKED["retrain_epochs"]
+EVOLVED: dict[str, Any] = {"iterations": 1, "generations": 2, "children": 2, "cycles": 2, "batch": 4}
+PATCHES = {"patch_size": 4, "embed_dim": 8, "num_heads": 2}
+VIT = {"kind": "vit", "name": "vit_tiny_patch16_224", "depth": 0, "options": PATCHES}
 SMALL, LARGE = {"size": 8}, {"size": 32}  # a ResNet-50 divides the sides by 32
 
 # These learn several times each. Pairs are enough for them: every one meets every mode, norm and layout in a
@@ -65,6 +68,7 @@ FULL = {
     "cpg, single goal, BatchNorm",
     "nestednet, BatchNorm",
     "nestednet, magnitude",
+    "mu2net, ViT with inserted blocks",
 }
 
 # Name of a configuration -> (method, settings, suite). A method of the table without one fails a test below.
@@ -155,6 +159,25 @@ TINY: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "mtan": ("mtan", {**JOINT, "backbone": THIN}, SMALL),
     "adashare": ("adashare", {**JOINT, "backbone": THIN, "search_epochs": 2, "warmup_epochs": 1, "draws": 2}, SMALL),
+    "mu2net, ViT with inserted blocks": (
+        "mu2net",
+        {**EVOLVED, "root": VIT, "hyperparameters": {"mu": [0.3, 0.5], "num_layers": [0, 1, 2]}},
+        SMALL,
+    ),
+    "mu2net, notebook, BatchNorm, two iterations": (
+        "mu2net",
+        {
+            **EVOLVED,
+            "root": CONV,
+            "iterations": 2,
+            "always_train_own": True,
+            "data_hyperparameters": "generation",
+            "others": "rotating",
+            "fresh": "fixed",
+            "accumulator": "float32",
+        },
+        SMALL,
+    ),
     "multipath, by difficulty": (
         "multipath",
         {**MULTI, "backbone": CONV, "assign": "difficulty", "probe_epochs": 1},

@@ -55,6 +55,23 @@ CHAINS: dict[str, tuple[str, list[list[Any]]]] = {
             ["half of results", 1],
         ],
     ),
+    "in a search": (
+        "evolution",
+        [
+            ["cycle", 2],  # in the middle of the first child
+            ["half of checkpoint", 1],  # its answer
+            ["after renaming checkpoint", 1],  # nothing but its answer is left
+            ["cycle", 2],  # of the second child: the first is not trained again
+            ["half a line", 1],
+            ["before renaming checkpoint", 1],  # of the generation
+            ["after renaming checkpoint", 2],  # one child of the next
+            ["half of manifest", 1],
+            ["after renaming manifest", 1],
+            ["cycle", 9],
+            ["after the save", 1],
+            ["before renaming results", 1],
+        ],
+    ),
 }
 
 
@@ -98,7 +115,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def unbroken(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], float]]:
     """Mode -> (what the unbroken run left, how long it took)."""
     out = tmp_path_factory.mktemp("unbroken")
-    seconds = {mode: server.run(out / mode, mode)[1] for mode in ("sequential", "parallel")}
+    seconds = {mode: server.run(out / mode, mode)[1] for mode in ("sequential", "parallel", "evolution")}
     return {mode: (tiny.outcome(out / mode), took) for mode, took in seconds.items()}
 
 
@@ -110,7 +127,7 @@ def test_killed_at_a_chosen_place_and_resumed(chain: str, server: Server, unbrok
     assert tiny.outcome(tmp_path / "run") == unbroken[mode][0]
 
 
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("mode", ["sequential", "parallel", "evolution"])
 def test_killed_at_any_time_and_resumed(mode: str, server: Server, unbroken: Any, tmp_path: Path) -> None:
     """Four deaths a run at drawn moments; where the machine is slow they come early, and the law holds as well."""
     expected, seconds = unbroken[mode]
@@ -119,6 +136,19 @@ def test_killed_at_any_time_and_resumed(mode: str, server: Server, unbroken: Any
     codes = [server.run(tmp_path / "run", mode, kill)[0] for kill in [*moments, None]]
     assert codes[-1] == 0
     assert tiny.outcome(tmp_path / "run") == expected
+
+
+def test_the_unbroken_search_keeps_no_answers_and_best_scores_never_fall(unbroken: Any) -> None:
+    found = unbroken["evolution"][0]
+    assert found["checkpoints"] == []
+    lines = [json.loads(line) for line in found["metrics"].splitlines()]
+    searches = [line for line in lines if "search" in line]
+    # two tasks, two iterations each, two generations each, in the order in which tasks become active
+    order = [("task1", 0), ("task1", 1), ("task2", 0), ("task2", 1)] * 2
+    assert [(line["search"], line["generation"]) for line in searches] == order
+    for task in ("task1", "task2"):
+        best = [line["best"]["score"] for line in searches if line["search"] == task]
+        assert best == sorted(best)
 
 
 def test_every_line_of_the_unbroken_run_is_there_once(unbroken: Any) -> None:

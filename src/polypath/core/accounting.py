@@ -108,16 +108,21 @@ def affected_by(paths: Mapping[str, Path], changed: Collection[str]) -> tuple[st
 
 
 def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component]) -> dict[str, tuple[str, ...]]:
-    """Task -> other tasks that use a component which is the task's own.
+    """Task -> other tasks that use a component which is the task's own, or which its data helped to make.
 
-    Those are the tasks that break when this one is removed (a network that reads another task's weights); sharing
-    pool modules is no dependency, because they stay.
+    Those are the tasks that break when this one is removed (a network that reads another task's weights, copies of
+    its layers); sharing pool modules is no dependency, because they stay.
     """
     users = users_of(paths)
     first_user = {name: tasks[0] for name, tasks in users.items()}
+    made: dict[str, list[str]] = {}
+    for name, part in components.items():
+        for task in part.builds_on:
+            made.setdefault(task, []).append(name)
     out: dict[str, tuple[str, ...]] = {}
     for task in paths:
         own = [n for n, t in first_user.items() if t == task and n in components and components[n].kind == "own"]
+        own += [name for name in made.get(task, ()) if name in users]
         out[task] = tuple(dict.fromkeys(other for name in own for other in users[name] if other != task))
     return out
 

@@ -29,6 +29,8 @@ class Component:
         auxiliary: local name -> state key of what only learning needs (momentum): saved apart, never counted.
         capacity: stays when no task uses it (a free module of a pool).
         parent: nearest retained ancestor, for systems that copy and mutate.
+        builds_on: tasks whose data is in it, of its ancestors too, for systems that copy and mutate: it goes when one
+            of them is removed, so that who uses it depends on them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Component:
     auxiliary: Mapping[str, str] = field(default_factory=dict)
     capacity: bool = False
     parent: str | None = None
+    builds_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -61,6 +61,10 @@ class Locked(StoreError):
     """Another process is writing this system; the message says which."""
 
 
+class WorkerLost(PolypathError):
+    """The processes that did a job died under it again and again; the message says how and what helps."""
+
+
 class Cancelled(PolypathError):
     """The run was stopped from outside (Ctrl-C or `Run.cancel`); what is finished is on disk."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -14,6 +15,19 @@ from polypath.core.network import Network
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
+PULSE: ContextVar[Callable[[], None] | None] = ContextVar("polypath pulse", default=None)
+"""What `beat` calls: set by a run around jobs that it does in its own process."""
+
+
+def beat() -> None:
+    """Say from inside a job of `Run.map` that it goes on; raises Cancelled where the run was told to stop.
+
+    Does nothing in another process, whose jobs are stopped by whoever started it.
+    """
+    pulse = PULSE.get()
+    if pulse is not None:
+        pulse()
+
 
 class Run(Protocol):
     """The engine as a method sees it. The method keeps its loop; the run keeps everything around it."""
@@ -22,6 +36,8 @@ class Run(Protocol):
     device: torch.device
     precision: str
     threads: int
+    job_threads: int
+    """CPU threads of a job of `map`, the same whoever does it."""
 
     def rng(self, *key: object) -> torch.Generator:
         """A fresh CPU generator for the stream `key`; the same key gives the same numbers, in any order of asking."""
@@ -75,8 +91,30 @@ class Run(Protocol):
         """Measure on the sealed test split and write the values down; they never come back to the method."""
         ...
 
-    def map(self, function: Callable[[Any, Job], Answer], jobs: Iterable[Job], shared: Any = None) -> list[Answer]:
-        """`function(shared, job)` for every job, in order; `shared` is shipped once to remote workers."""
+    def map(
+        self,
+        function: Callable[[Any, Job], Answer],
+        jobs: Iterable[Job],
+        shared: Any = None,
+        *,
+        name: str | None = None,
+        note: Callable[[Answer], str] | None = None,
+    ) -> list[Answer]:
+        """`function(shared, job)` for every job, answers in the order of the jobs.
+
+        Jobs may be done in other processes and in any order, and again where a process died, so `function` must be a
+        pure module-level function of picklable values. `shared` is shipped once to every machine for all jobs of the
+        call, and may lie in read-only memory.
+
+        Args:
+            function: see above; it calls `beat()` now and then so that it can be stopped.
+            jobs: what differs from call to call.
+            shared: what does not.
+            name: unique within the stage. With it every answer is written to disk as soon as it is there, and a run
+                that is resumed reads it back and does not ask again. Answers must then be nested dicts of tensors and
+                JSON values.
+            note: what the display shows beside a job that is done: a score.
+        """
         ...
 
     def log(self, **values: Any) -> None:

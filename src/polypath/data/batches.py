@@ -33,6 +33,19 @@ def chunks(rows: torch.Tensor, size: int, drop_last: bool = False) -> list[torch
     return cut[:-1] if drop_last and cut and len(cut[-1]) < size else cut
 
 
+def parts(rows: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Mini-batches in order; a last one of a single example joins the one before, for BatchNorm needs two."""
+    cut = list(rows.split(size))
+    if len(cut) > 1 and len(cut[-1]) == 1:
+        cut[-2:] = [torch.cat(cut[-2:])]
+    return cut
+
+
+def at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The rows, repeated from the start until there are `count`: a step of several processes needs all of them."""
+    return rows if len(rows) >= count else rows.repeat(-(-count // len(rows)))[:count]
+
+
 def oversampled(n: int, target: int, generator: torch.Generator) -> torch.Tensor:
     """`target` row numbers below `n` in random order: as many full passes as fit, and a random remainder.
 

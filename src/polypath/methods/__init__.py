@@ -16,6 +16,7 @@ METHODS: dict[str, str] = {
     "adashare": "polypath.methods.adashare:AdaShare",
     "hard_sharing": "polypath.methods.hard_sharing:HardSharing",
     "multipath": "polypath.methods.multipath:MultiPath",
+    "mu2net": "polypath.methods.mu2net:Mu2Net",
     "mtan": "polypath.methods.mtan:Mtan",
     "nestednet": "polypath.methods.nestednet:NestedNet",
     "packnet": "polypath.methods.packnet:PackNet",

@@ -13,6 +13,7 @@ NETWORKS: dict[str, str] = {
     "expanding": "polypath.nn.expanding:Expanding",
     "factorized": "polypath.nn.factorized:Factorized",
     "grid": "polypath.nn.grid:Grid",
+    "layered": "polypath.nn.layered:Layered",
     "policy": "polypath.nn.policy:PolicyNetwork",
     "subnetworks": "polypath.nn.subnet:Subnetworks",
     "tensors": "polypath.nn.tensors:TensorNetwork",

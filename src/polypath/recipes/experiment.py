@@ -353,8 +353,9 @@ def claimable(out: Path, experiment: Experiment, resume: bool) -> bool:
         raise InvalidInput(f"{out} is a file; choose another --out")
     if file.exists():
         found: Mapping[str, Any] = read_json(file)
-        if found != plain:
-            differs = sorted(key for key in {*found, *plain} if found.get(key) != plain.get(key))
+        keys = {*found, *plain} - RunConfig.elsewhere
+        differs = sorted(key for key in keys if found.get(key) != plain.get(key))
+        if differs:
             raise InvalidInput(
                 f"{out} already holds another run (different: {', '.join(differs)}); choose another --out"
             )

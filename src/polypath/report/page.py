@@ -90,6 +90,7 @@ def _context(records: Records) -> dict[str, Any]:
         "pareto": pareto(records.results),
         "sharing": sections.sharing(records),
         "paths": sections.paths(records),
+        "evolution": sections.evolution(records),
         "cka": sections.cka(records),
         "facts": sections.facts(records.results),
         "duplicates": sections.duplicates(records.results),

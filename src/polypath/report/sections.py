@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from polypath.core.result import Result
-from polypath.report import figures, heatmaps, lifelong
+from polypath.report import evolved, figures, growth, heatmaps, lifelong
 from polypath.report.paths import path_picture_svg, task_colour
 from polypath.report.records import Records
 from polypath.report.summary import COSTS, LOSSES, by_seed, spread
@@ -161,6 +161,38 @@ def paths(records: Records) -> dict[str, Any] | None:
         "variant": result.variant,
         "seed": result.seed,
         "grid": Grid("Components used by each task", header, tuple(rows)),
+    }
+
+
+def evolution(records: Records) -> dict[str, Any] | None:
+    """The evolved system of the main variant's first seed that has one: graph, growth, settings, family trees."""
+    found = ((result, result.analysis.get("evolution")) for result in records.results)
+    result, record = next(((r, e) for r, e in found if e and e["models"]), (None, None))
+    if result is None or record is None:
+        return None
+    tasks = [task.name for task in result.tasks]
+    colours = evolved.colours_of([*tasks, *(m["task"] for m in record["models"] if m["task"] not in tasks)])
+    shown = [model["task"] for model in record["models"]][: evolved.MOST_TASKS]
+    trees = {
+        task: evolved.tree_svg(record["generations"], task, colours[task], f"tree-{place}")
+        for place, task in enumerate(shown)
+    }
+    header = ("task", "score", "made from", "layers", "parameters", "trained on")
+    rows = []
+    for model in record["models"]:
+        names = model["components"]
+        size = sum(record["components"][name]["parameters"] for name in names)
+        shares = ", ".join(f"{task} {share:.0%}" for task, share in model["shares"].items())
+        parent = model["parent"] or "the root"
+        rows.append((model["task"], number(model["score"]), parent, str(len(names)), f"{size:,}", shares or NOTHING))
+    return {
+        "variant": result.variant,
+        "seed": result.seed,
+        "system": Markup(evolved.system_svg(record, colours) or ""),
+        "growth": Markup(growth.growth_figure(record["growth"]) or ""),
+        "settings": Markup(growth.hyperparameter_figure(record["models"]) or ""),
+        "trees": [(task, Markup(svg)) for task, svg in trees.items() if svg],
+        "grid": Grid("Models of every task", header, tuple(rows)),
     }
 
 

@@ -51,14 +51,7 @@ def restore_checkpoint(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CorruptError: unreadable, or the objects do not have the shapes that were saved.
     """
-    from safetensors import safe_open
-
-    header = _header(path)
-    values = json.loads(header["values"])
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
-    if str(_checksum(tensors)) != header["crc32"]:
-        raise CorruptError(f"checkpoint {path} was changed since it was written; delete it to train the stage again")
+    values, tensors = _contents(path)
     if set(values) != set(state):
         raise CorruptError(f"checkpoint {path} holds {sorted(values)}, but this run keeps {sorted(state)}")
     try:
@@ -68,8 +61,44 @@ def restore_checkpoint(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
         raise CorruptError(
             f"checkpoint {path} does not fit this run ({error}); delete it to train the stage again"
         ) from error
-    facts: dict[str, Any] = json.loads(header["facts"])
-    return facts
+    return checkpoint_facts(path)
+
+
+def save_answer(path: Path, answer: Mapping[str, Any]) -> None:
+    """Write an answer (nested dicts of tensors and JSON values with text keys) as one file, atomically."""
+    save_checkpoint(path, {"answer": answer}, {})
+
+
+def load_answer(path: Path) -> dict[str, Any]:
+    """What `save_answer` wrote.
+
+    Raises:
+        CorruptError: unreadable, or changed since.
+    """
+    values, tensors = _contents(path)
+    answer: dict[str, Any] = _rebuilt(values["answer"], "answer", tensors)
+    return answer
+
+
+def _rebuilt(values: Any, prefix: str, tensors: Tensors) -> Any:
+    if prefix in tensors:
+        return tensors[prefix]
+    if isinstance(values, dict):
+        return {key: _rebuilt(value, f"{prefix}/{key}", tensors) for key, value in values.items()}
+    return values
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], Tensors]:
+    """JSON values and tensors of a checkpoint, once its checksum is right."""
+    from safetensors import safe_open
+
+    header = _header(path)
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    if str(_checksum(tensors)) != header["crc32"]:
+        raise CorruptError(f"checkpoint {path} was changed since it was written; delete it to train the stage again")
+    values: dict[str, Any] = json.loads(header["values"])
+    return values, tensors
 
 
 def _checksum(tensors: Tensors) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,16 @@ class RunConfig(Config):
             because gradients at different counts differ in the last bits.
         checkpoint_every: epochs between checkpoints; 0 writes none.
         workers: processes that decode streamed images ahead of time.
+        executor: who does the jobs that a method hands out (the children of a search): `local` is this process, `ray`
+            the workers of a Ray cluster (extra `ray`). Results do not depend on it.
+        parallel: jobs at the same time, with `ray`; None: as many as the cluster's CPUs hold.
+        cluster: address of a running Ray cluster (`HOST:PORT`, or `auto` for the one this machine belongs to); None
+            starts one on this machine for the time of the run.
+        job_threads: CPU threads of every job, in every executor; None: `threads`. Part of the record like `threads`.
     """
+
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"executor", "parallel", "cluster"})
+    """Settings that a run may be resumed with other values of: nothing that it writes depends on them."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, gt=0)
@@ -31,3 +40,7 @@ class RunConfig(Config):
     threads: int | None = Field(None, gt=0)
     checkpoint_every: int = Field(1, ge=0)
     workers: int = Field(0, ge=0)
+    executor: Literal["local", "ray"] = "local"
+    parallel: int | None = Field(None, gt=0)
+    cluster: str | None = None
+    job_threads: int | None = Field(None, gt=0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -28,8 +26,10 @@ from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
 from polypath.train.display import Display, Progress
-from polypath.train.environment import environment, usable_cores
+from polypath.train.environment import environment, peak_memory_bytes, usable_cores
+from polypath.train.executors import Chosen
 from polypath.train.journal import Journal
+from polypath.train.mapping import mapped
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Engine:
 
         self.seed, self.config, self.out, self.resume = seed, config or RunConfig(), out, resume
         self.threads = self.config.threads or usable_cores()
+        self.job_threads = self.config.job_threads or self.threads
         accelerator = available_device(self.config)
         self.precision = resolved_precision(self.config)
         self.fabric = Fabric(
@@ -81,6 +82,7 @@ class Engine:
             self.fabric.barrier()  # the first process takes the folder before any other looks into it
         self.journal = Journal(out / "metrics.jsonl" if out is not None else None, writes=self.fabric.is_global_zero)
         self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
+        self.executor = Chosen()
         self.stage, self.stages, self.epoch = 0, 1, 0
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
         self._cancelled = False
@@ -112,7 +114,7 @@ class Engine:
         # Every process draws the same order and takes its share of every batch, augmented from a stream of its own.
         rank, world = self.fabric.global_rank, self.fabric.world_size
         stream = generator(self.seed, "augment", rank, *key)
-        rows = [_at_least(part, world)[rank::world] for part in _parts(index, size)]
+        rows = [streams.at_least(part, world)[rank::world] for part in streams.parts(index, size)]
         loaded = streams.stream(data, rows, self.device, stream, augment, workers=self.config.workers)
         for batch in loaded:
             self.samples += len(batch) * world
@@ -158,6 +160,7 @@ class Engine:
         """End loops that an error left open, so that the global generator is put back now and not when they die."""
         while self._open:
             self._open.pop().close()
+        self.executor.close()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
@@ -265,10 +268,9 @@ class Engine:
         more: Mapping[str, Any] | None = None,
     ) -> None:
         line: dict[str, Any] = {"kind": "score", "stage": self.stage, "epoch": self.epoch, "task": task, "split": split}
-        line["values"] = values
         if exit is not None:
             line["exit"] = exit
-        self.journal.write({**line, **(more or {})})
+        self.journal.write({**line, "values": values, **(more or {})})
 
     def log(self, **values: Any) -> None:
         """One line of kind `train` in metrics.jsonl.
@@ -288,9 +290,21 @@ class Engine:
         if isinstance(losses, dict) and losses:
             self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
 
-    def map(self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Any = None) -> list[Any]:
-        """`function(shared, job)` for every job, in order, in this process."""
-        return [function(shared, job) for job in jobs]
+    def map(
+        self,
+        function: Callable[[Any, Any], Any],
+        jobs: Iterable[Any],
+        shared: Any = None,
+        *,
+        name: str | None = None,
+        note: Callable[[Any], str] | None = None,
+    ) -> list[Any]:
+        """`function(shared, job)` for every job, in order, see `polypath.core.run.Run.map`."""
+        kept = None if name is None or not self.config.checkpoint_every else self._checkpoint_file(name)
+        execute = self.executor.of(self.config, self.device, self.job_threads)
+        with self.display.jobs(note) as rows:
+            beat = self.stop_if_cancelled
+            return mapped(function, jobs, shared, kept=kept, resume=self.resume, beat=beat, rows=rows, execute=execute)
 
     def environment(self) -> dict[str, Any]:
         """Machine, versions and settings of this run."""
@@ -298,10 +312,7 @@ class Engine:
 
     def peak_memory_bytes(self) -> int:
         """Highest memory use so far: of the GPU where one is used, else of the whole process."""
-        if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.device))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return peak_memory_bytes(self.device)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
@@ -316,7 +327,7 @@ class Engine:
             for file in (self.out / "checkpoint").glob(f"stage-{stage:03d}-*.safetensors"):
                 file.unlink(missing_ok=True)
 
-    def _checkpoint_file(self, loop: int) -> Path | None:
+    def _checkpoint_file(self, loop: int | str) -> Path | None:
         return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}-{loop}.safetensors"
 
     def _restored(self, loop: int, state: dict[str, Any]) -> int:
@@ -381,19 +392,6 @@ class Engine:
                 for key, buffer in item.named_buffers():
                     if buffer.is_floating_point() and key not in still:
                         buffer.copy_(self.fabric.all_reduce(buffer.clone(), reduce_op="mean"))  # type: ignore[arg-type]
-
-
-def _parts(index: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Mini-batches in order; a last one of a single example joins the one before, for BatchNorm needs two."""
-    parts = list(index.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
-
-
-def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The rows, repeated from the start until every process has one: a step needs all processes."""
-    return rows if len(rows) >= count else rows.repeat(-(-count // len(rows)))[:count]
 
 
 __all__ = ["Engine", "Progress", "RunConfig", "derive", "resolved_precision"]
