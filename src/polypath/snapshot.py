@@ -97,14 +97,20 @@ def recorded(system: System, task: str, *, forget: bool = False) -> TaskEntry:
     return TaskEntry(probe=probe) if forget else entry.changed(probe=probe)
 
 
-def restored(store: Store, manifest: Manifest) -> Network:
+def restored(store: Store, manifest: Manifest, *, lazily: bool = False) -> Network:
     """The network of a manifest, on the meta device.
+
+    Args:
+        store: names the file in messages.
+        manifest: which network.
+        lazily: build as little as the network can do with.
 
     Raises:
         CorruptError: its plan cannot be read, or the components listed are not those of the plan.
     """
     try:
-        network = network_class(manifest.network).restore(manifest.plan)
+        kind = network_class(manifest.network)
+        network = kind.described(manifest.plan) if lazily else kind.restore(manifest.plan)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"{store.manifest_path} is damaged: its plan does not make a network ({error})") from error
     parts, listed = set(network.components()), set(manifest.components)

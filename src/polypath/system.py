@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from polypath.answering import Answers
+from polypath.answering import Answers, asked, plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.errors import CorruptError
@@ -54,6 +54,7 @@ class System(Answers):
         self.data: Suite | None = None
         self.result: Any = None
         self.store: Store | None = None
+        self.filed: dict[str, str] = {}  # component -> address of its contents when last read or saved
         self._absent: dict[str, str] = {}
         self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
@@ -97,7 +98,8 @@ class System(Answers):
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
-        return accounting.cost(self._plan_only(), task)
+        self.network.task_named(task)
+        return accounting.cost(plan_only(self.network, task), task)
 
     def capacity(self, share: float | None = None) -> Capacity:
         """How full every shared layer is, and how many more tasks that own `share` of each layer fit.
@@ -194,10 +196,24 @@ class System(Answers):
             )
         )
 
-    def adopt(self, network: Network, learned: Sequence[str], changed: Iterable[str]) -> None:
-        """Take a network in which `learned` was trained and the components `changed` moved."""
-        self.network = network
-        self._fused.clear()
+    def adopt(
+        self,
+        network: Network,
+        learned: Sequence[str],
+        changed: Iterable[str],
+        absent: tuple[dict[str, str], dict[str, str]] | None = None,
+    ) -> None:
+        """Take a network.
+
+        Args:
+            network: what is taken.
+            learned: tasks that were trained.
+            changed: components that moved.
+            absent: component -> address of its contents on disk, where they are not in memory; and the same of what
+                only learning needs. None: all is in memory.
+        """
+        before, self.network = self.network, network
+        self._absent, self._absent_auxiliary = absent or ({}, {})
         self._bury(learned)
         changed, parts, paths = set(changed), network.components(), network.reaches()
         for name in changed:
@@ -209,6 +225,11 @@ class System(Answers):
             if task in learned or not changed.isdisjoint(paths[task].components):
                 self.entries[task] = recorded(self, task, forget=task in learned)
                 self._probed.pop(task, None)
+                self._forget_answers(task)
+        if before is not network:
+            for task in {task for key in self._fused for task in asked(key)}:
+                if task not in paths or network.reach(task) != before.reach(task):
+                    self._forget_answers(task)
 
     def _bury(self, learned: Sequence[str]) -> None:
         """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""
@@ -254,6 +275,7 @@ class System(Answers):
         manifest, blobs = snapshot(self)
         store.write(manifest, blobs)
         self.store = store
+        self.filed = {name: entry.sha256 for name, entry in manifest.components.items()}
         return store.folder
 
     def _bring_along(self) -> None:
@@ -287,26 +309,39 @@ class System(Answers):
             CorruptError: a file is damaged or missing; says which component, and which tasks cannot answer.
         """
         with self._lock:
-            names = list(names)
-            parts = self.network.components()
-            state: dict[str, torch.Tensor] = {}
-            loaded = [name for name in names if name in self._absent]
-            for name in loaded:
-                held = self._proven(name, self._absent[name])
+            self.bring(self.network, names, self._absent, self._absent_auxiliary if auxiliary else {})
+
+    def bring(self, network: Network, names: Iterable[str], absent: dict[str, str], auxiliary: dict[str, str]) -> None:
+        """Read those of the named components that a network lacks, and prove their contents.
+
+        Args:
+            network: the system's, or one that is tried.
+            names: components.
+            absent: component -> address, of those that are on disk only; what is read is taken out.
+            auxiliary: the same of what only learning needs.
+
+        Raises:
+            CorruptError: as `_load`.
+        """
+        names = list(names)
+        parts = network.components()
+        state: dict[str, torch.Tensor] = {}
+        for name in names:
+            if name in absent:
+                held = self._proven(name, absent[name])
                 state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
-            extra = [name for name in names if auxiliary and name in self._absent_auxiliary]
-            for name in extra:
-                held = self._proven(name, self._absent_auxiliary[name])
+            if name in auxiliary:
+                held = self._proven(name, auxiliary[name])
                 state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
-            if not state:
-                return
-            # As in Network.assign: the memory-mapped tensors themselves become the state.
-            self.network.load_state_dict(state, strict=False, assign=True)
-            for name in loaded:
-                del self._absent[name]
-            for name in extra:
-                del self._absent_auxiliary[name]
-            self.network.eval()
+        if not state:
+            return
+        network.build(name for name in names if name in absent)
+        network.receive(state)  # the memory-mapped tensors themselves become the state
+        for name in names:
+            absent.pop(name, None)
+            auxiliary.pop(name, None)
+        if not network.lazy:
+            network.eval()
 
     def _proven(self, name: str, sha256: str) -> dict[str, torch.Tensor]:
         assert self.store is not None
@@ -315,9 +350,6 @@ class System(Answers):
         except CorruptError as error:
             tasks = ", ".join(self.affected_by([name])) or "none"
             raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
-
-    def _plan_only(self) -> Network:
-        return type(self.network).restore(self.network.plan())
 
 
 def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:
@@ -339,7 +371,7 @@ def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None)
         offer(name, module)
     store = Store.existing(folder)
     manifest = store.open()
-    network = restored(store, manifest)
+    network = restored(store, manifest, lazily=True)
     system = System(
         network.eval(), method=manifest.method, config=manifest.config, seed=manifest.seed, suite=manifest.suite
     )
@@ -349,6 +381,7 @@ def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None)
     system.tombstones = dict(manifest.tombstones)
     system.history = list(manifest.history)
     system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
+    system.filed = dict(system._absent)
     system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
     system._probed = {
         task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
