@@ -258,6 +258,7 @@ def _stages(
         raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
     stages = method.stages(new, before, engine)
     _check_data(stages, suite, before, method)
+    _check_known(stages, suite, system, method)
     known = list(before)
     rows = []
     for number, stage in enumerate(stages):
@@ -279,7 +280,7 @@ def _stages(
         config = method.config.model_dump(mode="json")
         system.note("learned", stage.tasks, isolation=method.isolation, config=config, run=run, stage=number)
         if folder is not None and engine.fabric.is_global_zero:
-            system.save(folder / "system")
+            system.save(folder / "system", snapshot=False)
         engine.end_stage(number)
     return rows
 
@@ -344,6 +345,19 @@ def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], met
             f"{method.name} ({method.isolation}) trains known tasks again and needs the data of {missing}; pass them "
             "with the new ones, or learn with an exact mode"
         )
+
+
+def _check_known(stages: Sequence[Stage], suite: Suite, system: System, method: Method[Any]) -> None:
+    """InvalidInput where a known task that is to be trained again is another one than the system knows."""
+    for name in dict.fromkeys(name for stage in stages for name in stage.tasks if name in system.tasks):
+        known, given = system.tasks[name], suite[name].task
+        fields = [key for key in ("inputs", "target", "preprocess") if getattr(known, key) != getattr(given, key)]
+        if fields:
+            raise InvalidInput(
+                f"task {name!r}: {method.name} ({method.isolation}) trains it again, but its {' and '.join(fields)} in "
+                "the data differ from what the system knows (other classes, sizes or scaling); give the data it was "
+                "learned from, or update it (polypath update, system.update)"
+            )
 
 
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:

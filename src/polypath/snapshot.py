@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,13 +15,14 @@ from polypath.core.errors import CorruptError
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.nn import network_class, network_name
+from polypath.removal import dying, redact
 from polypath.store import ComponentEntry, Manifest, ProbeEntry, Store, TaskEntry
 
 if TYPE_CHECKING:
     from polypath.system import System
 
 
-def snapshot(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
+def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
     """The manifest of a system as it is now, and the tensors it names that are in memory, by address."""
     parts = system.network.components()
     sizes = accounting.byte_counts(system.network)
@@ -61,8 +64,41 @@ def snapshot(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
         tasks={name: system.entries.get(name, TaskEntry()) for name in system.tasks},
         tombstones=system.tombstones,
         history=system.history,
+        keep_snapshots=system.keep_snapshots,
     )
     return manifest, blobs
+
+
+def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> FilePath:
+    """See `System.save`; `prune=False` leaves more snapshots than are to be kept, so that the save can be undone."""
+    store = Store(folder)
+    own = system.store is not None and system.store.folder.resolve() == store.folder.resolve()
+    if own and system.store is not None:
+        store = system.store  # knows which manifest it read
+    else:
+        system._bring_along()
+    manifest, blobs = describe(system)
+    keep = keep and own and not system.forgotten and len(system.history) != system._saved_events
+    with store.hold() if own else nullcontext():
+        if own and system.forgotten:
+            _save_without(system, store, manifest, blobs)
+        else:
+            store.write(manifest, blobs, keep=keep)
+        if keep and prune:
+            store.prune(system.keep_snapshots)
+    system.store, system.forgotten, system._saved_events = store, [], len(system.history)
+    return store.folder
+
+
+def _save_without(
+    system: System, store: Store, manifest: Manifest, blobs: Mapping[str, Mapping[str, torch.Tensor]]
+) -> None:
+    """Save after a removal: what held something of the removed tasks goes, their values leave the certificates."""
+    forget = dying(store, system.forgotten, system.history)
+    held = store.manifest().blobs() | store.snapshots.blobs()
+    store.write(manifest, blobs, forget=forget)
+    gone = held - manifest.blobs() - store.snapshots.blobs()
+    redact(store.folder, sorted({name for one in system.forgotten for name in one.names}), gone)
 
 
 def _refresh(system: System, shas: Mapping[str, str]) -> None:
@@ -114,6 +150,25 @@ def restored(store: Store, manifest: Manifest) -> Network:
             f"{store.manifest_path} is damaged: components listed and components of its plan differ in {wrong[:5]}"
         )
     return network
+
+
+def take(system: System, manifest: Manifest, network: Network) -> None:
+    """Make a system what a manifest of its store says; no component is read before it is asked for."""
+    system.network = network.eval()
+    system.method, system.config, system.seed = manifest.method, dict(manifest.config), manifest.seed
+    system.suite_config = dict(manifest.suite)
+    system.entries = dict(manifest.tasks)
+    system.sources = {name: dict(entry.sources) for name, entry in manifest.components.items()}
+    system.tombstones = dict(manifest.tombstones)
+    system.history = list(manifest.history)
+    system.keep_snapshots = manifest.keep_snapshots
+    system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
+    system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
+    system._probed = {
+        task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
+        for task in network.tasks
+    }
+    system._fused.clear()
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from polypath.core.errors import CorruptError, NewerFormat
 from polypath.core.files import read_json
 
 FORMAT_VERSION = 1
+KEEP_SNAPSHOTS = 10  # of a thousand tasks a manifest is about a megabyte
 
 # Addresses become file names: nothing but a digest may stand there.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -109,9 +111,11 @@ class TaskEntry(Config):
 
 
 class Event(Config):
-    """One line of the system's history: `learned` or `removed` tasks, with what and when.
+    """One line of the system's history, with what and when.
 
     Args:
+        what: `learned`, `removed`, `updated` (the tasks are about to be learned again), `renamed` (tasks: old and new
+            name) or `rolled back` (config: the snapshot).
         run: identifies the run of a stage, so that a resumed one knows which stages are done.
     """
 
@@ -134,6 +138,7 @@ class Manifest(Config):
         method, config, seed: how it was learned.
         suite: how to build its data again, empty for data made by hand.
         tombstones: removed task -> its access group; sources may still name it.
+        keep_snapshots: how many earlier manifests are kept.
     """
 
     format_version: int = FORMAT_VERSION
@@ -148,6 +153,7 @@ class Manifest(Config):
     tasks: dict[str, TaskEntry]
     tombstones: dict[str, str | None] = Field(default_factory=dict)
     history: list[Event] = Field(default_factory=list)
+    keep_snapshots: int = Field(KEEP_SNAPSHOTS, ge=0)
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
@@ -155,6 +161,38 @@ class Manifest(Config):
         found |= {entry.auxiliary for entry in self.components.values() if entry.auxiliary}
         probes = [entry.probe for entry in self.tasks.values() if entry.probe]
         return found | {sha for probe in probes for sha in (probe.learned, probe.saved)}
+
+
+# Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
+# here, and a system saved by the last release to tests/data/systems/, where a test opens it for ever after.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
+    """The values of a manifest of any earlier format as this format has them.
+
+    Args:
+        values: as read.
+        version: its format.
+        path: of the file, for messages.
+
+    Raises:
+        NewerFormat: written by a newer polypath.
+        CorruptError: a version that never was.
+    """
+    if version > FORMAT_VERSION:
+        made = values.get("polypath")
+        by = f" (polypath {made} wrote it)" if isinstance(made, str) else ""
+        raise NewerFormat(
+            f"{path} has format version {version}{by}; this polypath reads up to {FORMAT_VERSION}. Upgrade polypath: "
+            "pip install --upgrade polypath"
+        )
+    if version < 1:
+        raise CorruptError(f"{path} has format version {version}, which no polypath ever wrote")
+    found = dict(values)
+    for step in range(version, FORMAT_VERSION):
+        found = {**MIGRATIONS[step](found), "format_version": step + 1}
+    return found
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -168,10 +206,7 @@ def read_manifest(path: Path) -> Manifest:
     version = found.get("format_version") if isinstance(found, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
-    if version > FORMAT_VERSION:
-        raise NewerFormat(
-            f"{path} has format version {version}; this polypath reads up to {FORMAT_VERSION}. Upgrade polypath."
-        )
+    found = migrated(found, version, path)
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A system's folder: `manifest.json` and `components/<2>/<sha256>.safetensors`.
+"""A system's folder: `manifest.json`, `components/<2>/<sha256>.safetensors`, earlier manifests in `snapshots/`.
 
 Components are content-addressed: equal contents are stored once, and a file's name proves what is in it. A save writes
 the components that are new, flushes them, and then replaces the manifest in one rename, so a killed process leaves the
@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import torch
 
 from polypath.core.component import digest
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, InvalidInput, StoreError
 from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically, write_json
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
+from polypath.store.snapshots import Snapshots
 
 Tensors = Mapping[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
-_OURS = ("manifest.json", ".lock", "components")
+_OURS = ("manifest.json", ".lock", "components", "snapshots", "certificates")
 
 
 class Store:
@@ -36,7 +38,9 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.snapshots = Snapshots(self.folder)
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
+        self._held = False
 
     @classmethod
     def existing(cls, folder: str | Path) -> Self:
@@ -64,9 +68,9 @@ class Store:
     def open(self) -> Manifest:
         """The manifest; from now on a write refuses to replace one that another process has written meanwhile."""
         for _ in range(10):  # a writer may replace it in between
-            before = self._stamp()
+            before = self.stamp()
             manifest = self.manifest()
-            if self._stamp() == before:
+            if self.stamp() == before:
                 break
         self._seen = before
         return manifest
@@ -75,12 +79,40 @@ class Store:
         """Where the component with this address is."""
         return self.folder / "components" / sha256[:2] / f"{sha256}.safetensors"
 
-    def write(self, manifest: Manifest, blobs: Mapping[str, Tensors]) -> int:
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the writer's lock for several writes.
+
+        Raises:
+            Locked: another process is writing; says which.
+            StoreError: another process saved since this store read the manifest.
+        """
+        if self._held:
+            yield
+            return
+        with writing(self.folder):
+            self._held = True
+            try:
+                self._refuse_lost_update()
+                yield
+            finally:
+                self._held = False
+
+    def write(
+        self,
+        manifest: Manifest,
+        blobs: Mapping[str, Tensors],
+        *,
+        keep: bool = False,
+        forget: Collection[Path] = (),
+    ) -> int:
         """Save: new components first, then the manifest; returns the number of component files written.
 
         Args:
             manifest: names every blob it needs.
             blobs: address -> tensors; those already on disk are not written again.
+            keep: make a snapshot of the manifest that is replaced.
+            forget: files of snapshots that are deleted with it.
 
         Raises:
             Locked: another process is writing.
@@ -95,39 +127,48 @@ class Store:
                     f"{self.folder} holds something that is not a polypath system ({sorted(foreign)[0]}); "
                     "choose an empty folder"
                 )
-            with writing(self.folder):
-                return self._write(manifest, blobs)
+            with self.hold():
+                return self._write(manifest, blobs, keep, forget)
         except OSError as error:
             raise StoreError(
                 f"{self.folder} could not be written ({error}); what was there before is unchanged"
             ) from error
 
-    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors]) -> int:
+    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors], keep: bool, forget: Collection[Path]) -> int:
         self._refuse_lost_update()
         missing = [sha for sha in sorted(manifest.blobs()) if not self.blob_path(sha).exists()]
         unknown = [sha for sha in missing if sha not in blobs]
         if unknown:
             raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
-        for sha256 in missing:
-            self._write_blob(self.blob_path(sha256), blobs[sha256])
-        if missing:
-            # The entries of folders made just now, too, must be there before a manifest counts on them.
-            sync_folder(self.folder / "components")
-            sync_folder(self.folder)
-        write_json(self.manifest_path, manifest.model_dump(mode="json"))
-        self._seen = self._stamp()
+        before = self.stamp()
+        try:
+            for sha256 in missing:
+                self._write_blob(self.blob_path(sha256), blobs[sha256])
+            if missing:
+                # The entries of folders made just now, too, must be there before a manifest counts on them.
+                sync_folder(self.folder / "components")
+                sync_folder(self.folder)
+            with self.snapshots.turning(self.manifest_path, keep=keep, forget=forget):
+                write_json(self.manifest_path, manifest.model_dump(mode="json"))
+        except BaseException:
+            if self.stamp() == before:  # the disk may be full of them
+                for sha256 in missing:
+                    self.blob_path(sha256).unlink(missing_ok=True)
+            raise
+        self._seen = self.stamp()
         self._collect(manifest.blobs())
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
         """StoreError where another process saved since this store read or wrote the manifest."""
-        if self._seen is not None and self._stamp() not in (None, self._seen):
+        if self._seen is not None and self.stamp() not in (None, self._seen):
             raise StoreError(
                 f"{self.folder} was saved by another process since this system was read from it; nothing was saved. "
                 "Load it again and repeat the change, or save to another folder"
             )
 
-    def _stamp(self) -> str | None:
+    def stamp(self) -> str | None:
+        """sha256 of the manifest as it is now, None where there is none."""
         try:
             return hashlib.sha256(self.manifest_path.read_bytes()).hexdigest()
         except FileNotFoundError:
@@ -147,13 +188,44 @@ class Store:
         Raises:
             Locked: another process is writing.
         """
-        with writing(self.folder):
+        with self.hold():
+            self._collect(self.manifest().blobs())
+
+    def prune(self, keep: int) -> list[Path]:
+        """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
+
+        Raises:
+            Locked: another process is writing.
+        """
+        with self.hold():
+            gone = self.snapshots.prune(keep)
+            if gone:
+                self._collect(self.manifest().blobs())
+            return gone
+
+    def undo(self) -> None:
+        """Put the newest snapshot back as the manifest, as if what came after had never been saved.
+
+        Raises:
+            Locked: another process is writing.
+            InvalidInput: no snapshot is left.
+        """
+        with self.hold():
+            last = self.snapshots.files()[-1:]
+            if not last:
+                raise InvalidInput(f"{self.folder}: there is no snapshot to go back to")
+            text = last[0].read_bytes()
+            write_atomically(self.manifest_path, lambda file: file.write(text))
+            self._seen = self.stamp()
+            last[0].unlink()
             self._collect(self.manifest().blobs())
 
     def _collect(self, wanted: set[str]) -> None:
-        """Delete what the manifest does not name. The system is saved by now: a failure here only leaves litter."""
+        """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter."""
         try:
+            wanted = wanted | self.snapshots.blobs()
             remove_leftovers(self.folder)
+            remove_leftovers(self.snapshots.folder)
             for path in (self.folder / "components").glob("*/*"):
                 if is_leftover(path) or (path.suffix == ".safetensors" and path.stem not in wanted):
                     path.unlink(missing_ok=True)
@@ -196,7 +268,7 @@ class Store:
 
     def _why_missing(self, sha256: str) -> str:
         try:
-            named = sha256 in self.manifest().blobs()
+            named = sha256 in self.manifest().blobs() | self.snapshots.blobs()
         except StoreError:
             named = True
         if named:
