@@ -134,8 +134,16 @@ def grow(
     known = (
         [] if system.data is None else [d for d in system.data if d.name in system.tasks and d.name not in suite.names]
     )
-    # The description a system was learned from no longer tells all its data: tasks were added by hand.
-    system.data, system.suite_config = Suite(suite.name, (*known, *suite.tasks), suite.seed), {}
+    system.data = Suite(suite.name, (*known, *suite.tasks), suite.seed)
+    system.suite_config = _together(system.suite_config, suite.config)
+
+
+def _together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of all data, where both are of a user's own tasks; else none tells all of it any more."""
+    if known.get("kind") != "own" or new.get("kind") != "own":
+        return {}
+    names = [task["name"] for task in new["tasks"]]
+    return {**known, "tasks": [*(task for task in known["tasks"] if task["name"] not in names), *new["tasks"]]}
 
 
 def as_suite(data: Suite | TaskData | Sequence[TaskData]) -> Suite:
