@@ -132,8 +132,16 @@ def grow(
         _stages(system, chosen, suite, engine, None, None)
     kept = system.tasks.keys() - set(suite.names)
     known = [] if system.data is None else [data for data in system.data if data.name in kept]
-    # The description a system was learned from no longer tells all its data: tasks were added by hand.
-    system.data, system.suite_config = Suite(suite.name, (*known, *suite.tasks), suite.seed), {}
+    system.data = Suite(suite.name, (*known, *suite.tasks), suite.seed)
+    system.suite_config = _together(system.suite_config, suite.config)
+
+
+def _together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of all data, where both are of a user's own tasks; else none tells all of it any more."""
+    if known.get("kind") != "own" or new.get("kind") != "own":
+        return {}
+    names = [task["name"] for task in new["tasks"]]
+    return {**known, "tasks": [*(task for task in known["tasks"] if task["name"] not in names), *new["tasks"]]}
 
 
 def as_suite(data: Suite | TaskData | Sequence[TaskData]) -> Suite:
@@ -256,6 +264,7 @@ def _stages(
         raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
     stages = method.stages(new, before, engine)
     _check_data(stages, suite, before, method)
+    _check_known(stages, suite, system, method)
     known = list(before)
     rows = []
     for number, stage in enumerate(stages):
@@ -277,7 +286,7 @@ def _stages(
         config = method.config.model_dump(mode="json")
         system.note("learned", stage.tasks, isolation=method.isolation, config=config, run=run, stage=number)
         if folder is not None and engine.fabric.is_global_zero:
-            system.save(folder / "system")
+            system.save(folder / "system", snapshot=False)
         engine.end_stage(number)
     return rows
 
@@ -299,7 +308,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
                 "the previous system is kept"
             )
     used = {name for task in stage.tasks for name in network.reach(task).components}
-    system.adopt(network, stage.tasks, [name for name in changed if name in used], trial.settle())
+    trial.adopt(stage.tasks, [name for name in changed if name in used])
     return set(changed)
 
 
@@ -321,6 +330,19 @@ def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], met
             f"{method.name} ({method.isolation}) trains known tasks again and needs the data of {missing}; pass them "
             "with the new ones, or learn with an exact mode"
         )
+
+
+def _check_known(stages: Sequence[Stage], suite: Suite, system: System, method: Method[Any]) -> None:
+    """InvalidInput where a known task that is to be trained again is another one than the system knows."""
+    for name in dict.fromkeys(name for stage in stages for name in stage.tasks if name in system.tasks):
+        known, given = system.tasks[name], suite[name].task
+        fields = [key for key in ("inputs", "target", "preprocess") if getattr(known, key) != getattr(given, key)]
+        if fields:
+            raise InvalidInput(
+                f"task {name!r}: {method.name} ({method.isolation}) trains it again, but its {' and '.join(fields)} in "
+                "the data differ from what the system knows (other classes, sizes or scaling); give the data it was "
+                "learned from, or update it (polypath update, system.update)"
+            )
 
 
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:

@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from polypath.answering import Answers, asked, plan_only
+from polypath import naming, removal
+from polypath.answering import Answers, plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
-from polypath.snapshot import recorded, restored, snapshot
-from polypath.store import Event, Store, TaskEntry
+from polypath.snapshot import restored, save, take
+from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
+from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
 
 
@@ -54,7 +56,10 @@ class System(Answers):
         self.data: Suite | None = None
         self.result: Any = None
         self.store: Store | None = None
-        self.filed: dict[str, str] = {}  # component -> address of its contents when last read or saved
+        self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
+        self.keep_snapshots = KEEP_SNAPSHOTS
+        self.forgotten: list[removal.Forgotten] = []  # removed since the last save
+        self._saved_events = 0
         self._absent: dict[str, str] = {}
         self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
@@ -145,32 +150,49 @@ class System(Answers):
         importlib.import_module("polypath.learning").grow(self, data, **settings)
         return self
 
-    def remove(self, task: str, *, cascade: bool = False) -> Removal:
+    def remove(self, task: str, *, cascade: bool = False, keep_residue: bool | None = None) -> Removal:
         """Forget a task; says what was freed, what was reset and what its data left behind.
+
+        Saving to the system's own folder then deletes every snapshot that holds anything of it.
 
         Args:
             task: which task.
-            cascade: also remove tasks that build on it; without it that is refused.
+            cascade: also remove tasks that cannot stay without it; without it that is refused.
+            keep_residue: whether components that other tasks use may stay although its data helped to shape them;
+                False makes those tasks ones that cannot stay. None: True, but False for a private task.
+
+        Raises:
+            UnknownName: no such task; offers the nearest.
+            InvalidInput: other tasks cannot stay without it (named), and `cascade` is False.
         """
-        going = accounting.tasks_to_remove(self.network, task, cascade)
-        self._load({name for other in going for name in self.network.reach(other).components})
-        freed: list[str] = []
-        reset: list[str] = []
-        for name in going:
-            self.tombstones[name] = self.network.tasks[name].private_to
-            gone, fresh = self.network.release(name)
-            freed += gone
-            reset += fresh
-            self.entries.pop(name, None)
-            self._probed.pop(name, None)
-        for name in (*freed, *reset):
-            self.sources.pop(name, None)
-            self._absent_auxiliary.pop(name, None)
-        self._fused.clear()
-        parts = self.network.components()
-        residue = tuple(n for n, held in self.sources.items() if n in parts and not set(going).isdisjoint(held))
-        self.note("removed", going)
-        return Removal(going, tuple(freed), tuple(reset), residue)
+        return removal.remove(self, task, cascade, keep_residue)
+
+    def update(self, data: Any, *, tasks: Sequence[str] | None = None, **settings: Any) -> System:
+        """Learn known tasks again from other data: more of it, a new class, corrected labels; returns this system.
+
+        A task's components are freed and it is learned as if it were new, so nothing of the old version is in it. What
+        that does to other tasks is the method's isolation, as in `learn`. All or nothing.
+
+        Args:
+            data: a TaskData, several, or a Suite; for joint methods other known tasks may be among them.
+            tasks: which of them are learned again; None: all.
+            settings: as in `learn`.
+
+        Raises:
+            InvalidInput: a task that is not known, or one that others build on.
+        """
+        importlib.import_module("polypath.updating").update(self, data, tasks, **settings)
+        return self
+
+    def rename(self, old: str, new: str) -> System:
+        """Call a task otherwise; components stay as they are, byte for byte. Returns this system.
+
+        Raises:
+            UnknownName: no task of the old name.
+            InvalidInput: the new name is taken, or no task can be called so.
+        """
+        naming.rename(self, old, new)
+        return self
 
     def note(
         self,
@@ -196,51 +218,18 @@ class System(Answers):
             )
         )
 
-    def adopt(
-        self,
-        network: Network,
-        learned: Sequence[str],
-        changed: Iterable[str],
-        absent: tuple[dict[str, str], dict[str, str]] | None = None,
-    ) -> None:
-        """Take a network.
-
-        Args:
-            network: what is taken.
-            learned: tasks that were trained.
-            changed: components that moved.
-            absent: component -> address of its contents on disk, where they are not in memory; and the same of what
-                only learning needs. None: all is in memory.
-        """
-        before, self.network = self.network, network
-        self._absent, self._absent_auxiliary = absent or ({}, {})
-        self._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.reaches()
-        for name in changed:
-            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
-            parent = parts[name].parent
-            inherited = self.sources.get(parent, {}) if parent is not None else {}
-            self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
-        for task in network.tasks:
-            if task in learned or not changed.isdisjoint(paths[task].components):
-                self.entries[task] = recorded(self, task, forget=task in learned)
-                self._probed.pop(task, None)
-                self._forget_answers(task)
-        if before is not network:
-            for task in {task for key in self._fused for task in asked(key)}:
-                if task not in paths or network.reach(task) != before.reach(task):
-                    self._forget_answers(task)
-
-    def _bury(self, learned: Sequence[str]) -> None:
+    def _bury(self, learned: Sequence[str]) -> dict[str, str]:
         """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""
+        marks = {}
         for task in learned:
             if task in self.tombstones:
                 number = 1 + sum(name.startswith(f"{task}/") for name in self.tombstones)
-                old = f"{task}/{number}"  # no task name holds a slash
+                old = marks[task] = f"{task}/{number}"  # no task name holds a slash
                 self.tombstones[old] = self.tombstones.pop(task)
                 for held in self.sources.values():
                     if task in held:
                         held[old] = held.pop(task)
+        return marks
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
@@ -260,23 +249,42 @@ class System(Answers):
 
     # ---- on disk ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | FilePath) -> FilePath:
+    def save(self, folder: str | FilePath, *, snapshot: bool = True) -> FilePath:
         """Write the system to a folder; only what changed is written. Returns the folder.
+
+        Args:
+            folder: where.
+            snapshot: keep what the folder held, if something was learned, renamed or rolled back since (`rollback`).
+                Never after a removal: what was removed is gone from the folder.
 
         Raises:
             StoreError: the folder holds something else, another process writes it, or the disk is full; whatever
                 system was there is unchanged.
         """
-        store = Store(folder)
-        if self.store is not None and self.store.folder.resolve() == store.folder.resolve():
-            store = self.store  # knows which manifest it read
-        else:
-            self._bring_along()
-        manifest, blobs = snapshot(self)
-        store.write(manifest, blobs)
-        self.store = store
-        self.filed = {name: entry.sha256 for name, entry in manifest.components.items()}
-        return store.folder
+        return save(self, FilePath(folder), snapshot)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Earlier states that the system's folder holds, oldest first; none for a system that was never saved."""
+        return [] if self.store is None else self.store.snapshots.listed()
+
+    def rollback(self, snapshot: str) -> System:
+        """Be what a snapshot holds; saving makes it so on disk, where what was left becomes a snapshot.
+
+        Args:
+            snapshot: its id (`snapshots()` lists them), or the beginning of it.
+
+        Raises:
+            InvalidInput: the system was never saved, or something was removed since it was.
+            UnknownName: no such snapshot.
+        """
+        if self.store is None or self.forgotten:
+            raise InvalidInput("rollback: save the system first")
+        file = self.store.snapshots.file(snapshot)
+        manifest = read_manifest(file)
+        take(self, manifest, restored(self.store, manifest, lazily=True))
+        self.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
+        self._saved_events = -1
+        return self
 
     def _bring_along(self) -> None:
         """Everything into memory that another folder needs and only the old one has."""
@@ -372,19 +380,8 @@ def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None)
     store = Store.existing(folder)
     manifest = store.open()
     network = restored(store, manifest, lazily=True)
-    system = System(
-        network.eval(), method=manifest.method, config=manifest.config, seed=manifest.seed, suite=manifest.suite
-    )
+    system = System(network, method=manifest.method, config=manifest.config, seed=manifest.seed)
     system.store = store
-    system.entries = dict(manifest.tasks)
-    system.sources = {name: dict(entry.sources) for name, entry in manifest.components.items()}
-    system.tombstones = dict(manifest.tombstones)
-    system.history = list(manifest.history)
-    system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
-    system.filed = dict(system._absent)
-    system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
-    system._probed = {
-        task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
-        for task in network.tasks
-    }
+    take(system, manifest, network)
+    system._saved_events = len(system.history)
     return system

@@ -10,8 +10,10 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from polypath.answering import asked
 from polypath.core.component import digest
 from polypath.core.network import Network
+from polypath.snapshot import recorded
 
 if TYPE_CHECKING:
     from polypath.core.method import Method
@@ -86,11 +88,37 @@ class Trial:
     def _differs(self, name: str) -> bool:
         return name in self.before and self.after.get(name) != self.before[name]
 
-    def settle(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What the taken network lacks: component -> address of its contents, and of what only learning needs.
+    def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
+        """Make the network the system's.
 
-        Of the components that the system had in memory and this stage did not touch, the network gets those that are
-        not on disk; the others stay there until they are asked for again.
+        Args:
+            learned: tasks that were trained.
+            changed: components that moved.
+        """
+        system, before, network = self._system, self._system.network, self.network
+        self._settle()
+        system.network, system._absent, system._absent_auxiliary = network, self._absent, self._auxiliary
+        system._bury(learned)
+        changed, parts, paths = set(changed), network.components(), network.reaches()
+        for name in changed:
+            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
+            parent = parts[name].parent
+            inherited = system.sources.get(parent, {}) if parent is not None else {}
+            system.sources[name] = {**inherited, **system.sources.get(name, {}), **users}
+        for task, path in paths.items():
+            if task in learned or not changed.isdisjoint(path.components):
+                system.entries[task] = recorded(system, task, forget=task in learned)
+                system._probed.pop(task, None)
+                system._forget_answers(task)
+        if before is not network:
+            for task in {task for key in system._fused for task in asked(key)}:
+                if task not in paths or paths[task] != before.reach(task):
+                    system._forget_answers(task)
+
+    def _settle(self) -> None:
+        """What the new network lacks of the components that the system had in memory and this stage did not touch.
+
+        It gets those that are not on disk; the others stay there until they are asked for again.
         """
         if self.partial:
             old, there = self._system.network, set(self.network.built())
@@ -98,11 +126,10 @@ class Trial:
             idle = [name for name in old.built() if name not in there and name in parts and name not in self._absent]
             filed = self._system.filed if self._system.store is not None else {}
             for name, held in old.tensors(idle).items():
-                if name in filed and digest(held) == filed[name]:
-                    self._absent[name] = filed[name]
+                if name in filed and digest(held) == filed[name].sha256:
+                    self._absent[name] = filed[name].sha256
                 else:
                     self.network.take(old, [name])
-        return self._absent, self._auxiliary
 
 
 def _other(new: object, old: object) -> bool:

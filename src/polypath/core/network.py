@@ -188,6 +188,23 @@ class Network(nn.Module, ABC):
             raise UnknownName("task", name, known)
         return known[name]
 
+    @classmethod
+    def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+        """The plan with a task under another name; components, and so their names and values, stay.
+
+        Overridden where a plan names tasks elsewhere than in the `task` of its `tasks`.
+
+        Args:
+            plan: what `plan()` returned.
+            old: what the task is called.
+            new: what it will be called; no other is called so.
+        """
+        tasks = [
+            {**entry, "task": {**entry["task"], "name": new}} if entry["task"]["name"] == old else entry
+            for entry in plan["tasks"]
+        ]
+        return {**plan, "tasks": tasks}
+
     def require_free(self, name: str) -> None:
         """Raise InvalidInput where a task is already called so."""
         if name in self.tasks:
