@@ -1,4 +1,4 @@
-"""A system's folder: `manifest.json` and its `pages/`, `components/<2>/<sha256>.safetensors`, older ones in `snapshots/`.
+"""A system's folder: `manifest.json`, its `pages/`, `components/<2>/<sha256>.safetensors`, and `snapshots/`.
 
 Components are content-addressed: equal contents are stored once, and a file's name proves what is in it. A save writes
 the components that are new, flushes them, and then replaces the manifest in one rename, so a killed process leaves the
