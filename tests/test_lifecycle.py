@@ -260,7 +260,11 @@ def test_rename_changes_a_name_and_not_a_byte_of_a_component(folder: Path) -> No
     after = pp.load(folder)
     assert list(after.tasks) == ["task0", "übersicht"] and torch.equal(small.answers(after, "übersicht"), expected)
     assert after.verify().ok and all(task.exact for task in after.verify().tasks.values())
-    for old, new, says in (("task1", "x", "unknown task"), ("task0", "übersicht", "already"), ("task0", "a/b", "slash")):
+    for old, new, says in (
+        ("task1", "x", "unknown task"),
+        ("task0", "übersicht", "already"),
+        ("task0", "a/b", "slash"),
+    ):
         kept = tiny.contents(folder)
         with pytest.raises((UnknownName, InvalidInput), match=says):
             lifecycle.rename(folder, old, new)
@@ -399,7 +403,9 @@ def test_residue_is_listed_and_others_are_kept_bit_for_bit(tmp_path: Path) -> No
     folder = tiny.learn(tiny.suite(2), paths=rows, epochs=1, mode="sequential", evaluate_every=0).save(tmp_path / "s")
     before = pp.load(folder).predict("task2", tiny.pixels(2, 0)).probabilities
     report, _ = lifecycle.remove(folder, "task1")
-    assert not report.complete and {part.name for part in report.residue} == {f"layer{i}.module01" for i in range(1, 10)}
+    assert not report.complete and {part.name for part in report.residue} == {
+        f"layer{i}.module01" for i in range(1, 10)
+    }
     assert all(part.users == ("task2",) and "task1" in part.sources for part in report.residue)
     assert {part.name for part in report.reset} == {f"layer{i}.module00" for i in range(1, 10)}
     assert any("Residue: 9" in line and "task2" in line for line in report.lines())

@@ -308,7 +308,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
                 "the previous system is kept"
             )
     used = {name for task in stage.tasks for name in network.reach(task).components}
-    trial.adopt(stage.tasks, [name for name in changed if name in used])
+    trial.adopt(stage.tasks, [name for name in changed if name in used or name in trial.before])
     return set(changed)
 
 

@@ -93,7 +93,7 @@ class Trial:
 
         Args:
             learned: tasks that were trained.
-            changed: components that moved.
+            changed: components that moved, new ones that these tasks do not use left out.
         """
         system, before, network = self._system, self._system.network, self.network
         self._settle()
@@ -102,6 +102,8 @@ class Trial:
         changed, parts, paths = set(changed), network.components(), network.reaches()
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
+            if not users:  # moved without being used: whichever task it was, its data did it
+                users = {t: network.tasks[t].private_to for t in learned}
             parent = parts[name].parent
             inherited = system.sources.get(parent, {}) if parent is not None else {}
             system.sources[name] = {**inherited, **system.sources.get(name, {}), **users}
@@ -125,11 +127,17 @@ class Trial:
             parts = self.network.components()
             idle = [name for name in old.built() if name not in there and name in parts and name not in self._absent]
             filed = self._system.filed if self._system.store is not None else {}
+            known = old.components()
             for name, held in old.tensors(idle).items():
-                if name in filed and digest(held) == filed[name].sha256:
-                    self._absent[name] = filed[name].sha256
-                else:
+                beside = {local: old.entry(key) for local, key in known[name].auxiliary.items()}
+                entry = filed.get(name)
+                now = (digest(held), digest(beside) if beside else None)
+                if entry is None or name in self._auxiliary or now != (entry.sha256, entry.auxiliary):
                     self.network.take(old, [name])
+                    continue
+                self._absent[name] = entry.sha256
+                if entry.auxiliary is not None:
+                    self._auxiliary[name] = entry.auxiliary
 
 
 def _other(new: object, old: object) -> bool:
