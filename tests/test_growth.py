@@ -1,4 +1,4 @@
-"""A system that grows: what an added task costs does not depend on the tasks that are there, and they stay as they are."""
+"""A system that grows: an added task costs the same whatever is there already, and what is there stays as it is."""
 
 from __future__ import annotations
 

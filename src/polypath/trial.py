@@ -100,13 +100,16 @@ class Trial:
         system.network, system._absent, system._absent_auxiliary = network, self._absent, self._auxiliary
         system._bury(learned)
         changed, parts, paths = set(changed), network.components(), network.reaches()
+        around = {task: _private(system, paths[task].components) for task in learned}
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
             if not users:  # moved without being used: whichever task it was, its data did it
                 users = {t: network.tasks[t].private_to for t in learned}
             parent = parts[name].parent
             inherited = system.sources.get(parent, {}) if parent is not None else {}
-            system.sources[name] = {**inherited, **system.sources.get(name, {}), **users}
+            # What is trained on top of what a private task's data shaped is shaped by it, too.
+            below = {source: group for user in users for source, group in around[user].items()}
+            system.sources[name] = {**inherited, **below, **system.sources.get(name, {}), **users}
         for task, path in paths.items():
             if task in learned or not changed.isdisjoint(path.components):
                 system.entries[task] = recorded(system, task, forget=task in learned)
@@ -138,6 +141,12 @@ class Trial:
                 self._absent[name] = entry.sha256
                 if entry.auxiliary is not None:
                     self._auxiliary[name] = entry.auxiliary
+
+
+def _private(system: System, names: Iterable[str]) -> dict[str, str | None]:
+    """Private tasks (and their groups) whose data shaped one of the components."""
+    found = (item for name in names for item in system.sources.get(name, {}).items())
+    return {task: group for task, group in found if group is not None}
 
 
 def _other(new: object, old: object) -> bool:
