@@ -267,7 +267,7 @@ def test_remove_says_what_it_frees_resets_and_leaves(tmp_path: Path) -> None:
     fresh = tiny.learn(data, paths=rows, epochs=1, evaluate_every=0, learning_rate=1e-30).network
     system = pp.load(system.save(tmp_path / "s"))
     expected = system.predict("b", tiny.pixels(3, 0)).probabilities
-    done = system.remove("a")
+    done = system.remove("a", keep_residue=True)
     layers = range(1, 10)
     assert done.removed == ("a",) and done.freed == ("head.t0",)
     assert sorted(done.reset) == [f"layer{i}.module00" for i in layers]
@@ -291,7 +291,7 @@ def test_the_group_of_a_removed_task_outlives_its_name(tmp_path: Path) -> None:
     quick: dict[str, Any] = {"epochs": 1, "evaluate_every": 0}
     ward, other = tiny.data("a", seed=1, private_to="group"), tiny.data("b", seed=2)
     system = tiny.learn([ward, other], paths=rows, **quick)
-    system.remove("a")
+    system.remove("a", keep_residue=True)
     system.learn([tiny.data("a", seed=3), other], progress=False, threads=1)  # public this time
     assert system.access("b") == system.access("a") == {"group"}
     assert digest({}) and list(system.tombstones.values()) == ["group"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time
@@ -18,7 +17,6 @@ from polypath.core.errors import InvalidInput, IsolationError, UnknownName
 from polypath.core.examples import Suite, TaskData
 from polypath.core.files import is_leftover, read_json, write_json
 from polypath.core.method import Method, Stage
-from polypath.core.network import Network
 from polypath.core.probe import contiguous
 from polypath.core.result import Result
 from polypath.core.task import Regression
@@ -29,6 +27,7 @@ from polypath.system import System, load
 from polypath.train.config import RunConfig
 from polypath.train.devices import first_process
 from polypath.train.engine import Engine, Progress
+from polypath.trial import Trial
 
 
 def learn(
@@ -133,11 +132,18 @@ def grow(
         system.kept_on_error(),
     ):
         _stages(system, chosen, suite, engine, None, None)
-    known = (
-        [] if system.data is None else [d for d in system.data if d.name in system.tasks and d.name not in suite.names]
-    )
-    # The description a system was learned from no longer tells all its data: tasks were added by hand.
-    system.data, system.suite_config = Suite(suite.name, (*known, *suite.tasks), suite.seed), {}
+    kept = system.tasks.keys() - set(suite.names)
+    known = [] if system.data is None else [data for data in system.data if data.name in kept]
+    system.data = Suite(suite.name, (*known, *suite.tasks), suite.seed)
+    system.suite_config = _together(system.suite_config, suite.config)
+
+
+def _together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of all data, where both are of a user's own tasks; else none tells all of it any more."""
+    if known.get("kind") != "own" or new.get("kind") != "own":
+        return {}
+    names = [task["name"] for task in new["tasks"]]
+    return {**known, "tasks": [*(task for task in known["tasks"] if task["name"] not in names), *new["tasks"]]}
 
 
 def _method_of(system: System, given: str | type[Method[Any]] | None) -> type[Method[Any]]:
@@ -275,6 +281,7 @@ def _stages(
         raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
     stages = method.stages(new, before, engine)
     _check_data(stages, suite, before, method)
+    _check_known(stages, suite, system, method)
     known = list(before)
     rows = []
     for number, stage in enumerate(stages):
@@ -296,29 +303,22 @@ def _stages(
         config = method.config.model_dump(mode="json")
         system.note("learned", stage.tasks, isolation=method.isolation, config=config, run=run, stage=number)
         if folder is not None and engine.fabric.is_global_zero:
-            system.save(folder / "system")
+            system.save(folder / "system", snapshot=False)
         engine.end_stage(number)
     return rows
 
 
 def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
     """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
-    system.load_all()
-    before = system.network.digests()
-    grown = bool(system.history)
-    network: Network = copy.deepcopy(system.network) if grown else system.network
-    for name in stage.tasks:
-        if name not in network.tasks:
-            method.admit(network, suite[name].task)
+    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks})
+    network = trial.network
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)
     network.thaw()
     contiguous(network.cpu().eval())  # the layout that loading gives: a system answers alike before and after a save
-    after = network.digests()
-    changed = [name for name, sha in after.items() if before.get(name) != sha]
+    changed = trial.changed()
     if method.isolation == "exact":
-        outside = [task for task in system.tasks if task not in stage.tasks]
-        moved = _moved(system.network, network, outside, before, after)
+        moved = trial.moved([task for task in system.tasks if task not in stage.tasks])
         if moved:
             raise IsolationError(
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
@@ -327,22 +327,8 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
         for task in stage.tasks:  # a task that is learned again answers anew: its drift is counted from now on
             system.entries.pop(task, None)
     used = {name for task in stage.tasks for name in network.reach(task).components}
-    system.adopt(network, stage.tasks, [name for name in changed if name in used])
+    trial.adopt(stage.tasks, [name for name in changed if name in used or name in trial.before])
     return set(changed)
-
-
-def _moved(
-    old: Network, new: Network, tasks: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
-) -> list[str]:
-    """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
-    held = {name for task in tasks for name in old.reach(task).components}
-    moved = sorted(name for name in held if after.get(name) != before[name])
-    kept = new.tasks
-    return moved + [
-        f"path of {task}"
-        for task in tasks
-        if task not in kept or kept[task] != old.tasks[task] or new.path(task) != old.path(task)
-    ]
 
 
 def _scaled(data: TaskData) -> TaskData:
@@ -363,6 +349,19 @@ def _check_data(stages: Sequence[Stage], suite: Suite, known: Sequence[str], met
             f"{method.name} ({method.isolation}) trains known tasks again and needs the data of {missing}; pass them "
             "with the new ones, or learn with an exact mode"
         )
+
+
+def _check_known(stages: Sequence[Stage], suite: Suite, system: System, method: Method[Any]) -> None:
+    """InvalidInput where a known task that is to be trained again is another one than the system knows."""
+    for name in dict.fromkeys(name for stage in stages for name in stage.tasks if name in system.tasks):
+        known, given = system.tasks[name], suite[name].task
+        fields = [key for key in ("inputs", "target", "preprocess") if getattr(known, key) != getattr(given, key)]
+        if fields:
+            raise InvalidInput(
+                f"task {name!r}: {method.name} ({method.isolation}) trains it again, but its {' and '.join(fields)} in "
+                "the data differ from what the system knows (other classes, sizes or scaling); give the data it was "
+                "learned from, or update it (polypath update, system.update)"
+            )
 
 
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -221,4 +221,7 @@ def suite_again(config: Mapping[str, Any], asked: str = "evaluate") -> Suite:
         )
     from polypath.data import build
 
-    return build(config)
+    renamed = config.get("renamed", {})
+    suite = build({key: value for key, value in config.items() if key != "renamed"})
+    named = [replace(data, task=data.task.renamed(renamed.get(data.name, data.name))) for data in suite]
+    return replace(suite, tasks=tuple(named), config=dict(config)) if renamed else suite

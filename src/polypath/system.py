@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from polypath.answering import Answers
+from polypath import naming, removal
+from polypath.answering import Answers, plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
-from polypath.snapshot import recorded, restored, snapshot
-from polypath.store import Event, Store, TaskEntry
+from polypath.snapshot import restored, save, take
+from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
+from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
 
 
@@ -55,6 +57,10 @@ class System(Answers):
         self.result: Any = None
         self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
+        self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
+        self.keep_snapshots = KEEP_SNAPSHOTS
+        self.forgotten: list[removal.Forgotten] = []  # removed since the last save
+        self._saved_events = 0
         self._absent: dict[str, str] = {}
         self._absent_auxiliary: dict[str, str] = {}
         self._probes: dict[str, dict[str, torch.Tensor]] = {}
@@ -98,7 +104,8 @@ class System(Answers):
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
-        return accounting.cost(self._plan_only(), task)
+        self.network.task_named(task)
+        return accounting.cost(plan_only(self.network, task), task)
 
     def capacity(self, share: float | None = None) -> Capacity:
         """How full every shared layer is, and how many more tasks that own `share` of each layer fit.
@@ -145,32 +152,49 @@ class System(Answers):
         importlib.import_module("polypath.learning").grow(self, data, **settings)
         return self
 
-    def remove(self, task: str, *, cascade: bool = False) -> Removal:
+    def remove(self, task: str, *, cascade: bool = False, keep_residue: bool | None = None) -> Removal:
         """Forget a task; says what was freed, what was reset and what its data left behind.
+
+        Saving to the system's own folder then deletes every snapshot that holds anything of it.
 
         Args:
             task: which task.
-            cascade: also remove tasks that build on it; without it that is refused.
+            cascade: also remove tasks that cannot stay without it; without it that is refused.
+            keep_residue: whether components that other tasks use may stay although its data helped to shape them;
+                False makes those tasks ones that cannot stay. None: True, but False for a private task.
+
+        Raises:
+            UnknownName: no such task; offers the nearest.
+            InvalidInput: other tasks cannot stay without it (named), and `cascade` is False.
         """
-        going = accounting.tasks_to_remove(self.network, task, cascade)
-        self._load({name for other in going for name in self.network.reach(other).components})
-        freed: list[str] = []
-        reset: list[str] = []
-        for name in going:
-            self.tombstones[name] = self.network.tasks[name].private_to
-            gone, fresh = self.network.release(name)
-            freed += gone
-            reset += fresh
-            self.entries.pop(name, None)
-            self._probed.pop(name, None)
-        for name in (*freed, *reset):
-            self.sources.pop(name, None)
-            self._absent_auxiliary.pop(name, None)
-        self._fused.clear()
-        parts = self.network.components()
-        residue = tuple(n for n, held in self.sources.items() if n in parts and not set(going).isdisjoint(held))
-        self.note("removed", going)
-        return Removal(going, tuple(freed), tuple(reset), residue)
+        return removal.remove(self, task, cascade, keep_residue)
+
+    def update(self, data: Any, *, tasks: Sequence[str] | None = None, **settings: Any) -> System:
+        """Learn known tasks again from other data: more of it, a new class, corrected labels; returns this system.
+
+        A task's components are freed and it is learned as if it were new, so nothing of the old version is in it. What
+        that does to other tasks is the method's isolation, as in `learn`. All or nothing.
+
+        Args:
+            data: a TaskData, several, or a Suite; for joint methods other known tasks may be among them.
+            tasks: which of them are learned again; None: all.
+            settings: as in `learn`.
+
+        Raises:
+            InvalidInput: a task that is not known, or one that others build on.
+        """
+        importlib.import_module("polypath.updating").update(self, data, tasks, **settings)
+        return self
+
+    def rename(self, old: str, new: str) -> System:
+        """Call a task otherwise; components stay as they are, byte for byte. Returns this system.
+
+        Raises:
+            UnknownName: no task of the old name.
+            InvalidInput: the new name is taken, or no task can be called so.
+        """
+        naming.rename(self, old, new)
+        return self
 
     def note(
         self,
@@ -196,37 +220,22 @@ class System(Answers):
             )
         )
 
-    def adopt(self, network: Network, learned: Sequence[str], changed: Iterable[str]) -> None:
-        """Take a network in which `learned` was trained and the components `changed` moved."""
-        self.network = network
-        self._fused.clear()
-        self._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.reaches()
-        for name in changed:
-            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
-            parent = parts[name].parent
-            inherited = self.sources.get(parent, {}) if parent is not None else {}
-            inherited = {**inherited, **{t: self._group_of(t) for t in parts[name].builds_on}}
-            self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
-        for task in network.tasks:
-            if task in learned or not changed.isdisjoint(paths[task].components):
-                self.entries[task] = recorded(self, task, forget=task in learned)
-                self._probed.pop(task, None)
-
     def _group_of(self, task: str) -> str | None:
         known = self.network.tasks
         return known[task].private_to if task in known else self.tombstones.get(task)
 
-    def _bury(self, learned: Sequence[str]) -> None:
+    def _bury(self, learned: Sequence[str]) -> dict[str, str]:
         """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""
+        marks = {}
         for task in learned:
             if task in self.tombstones:
                 number = 1 + sum(name.startswith(f"{task}/") for name in self.tombstones)
-                old = f"{task}/{number}"  # no task name holds a slash
+                old = marks[task] = f"{task}/{number}"  # no task name holds a slash
                 self.tombstones[old] = self.tombstones.pop(task)
                 for held in self.sources.values():
                     if task in held:
                         held[old] = held.pop(task)
+        return marks
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
@@ -246,22 +255,42 @@ class System(Answers):
 
     # ---- on disk ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | FilePath) -> FilePath:
+    def save(self, folder: str | FilePath, *, snapshot: bool = True) -> FilePath:
         """Write the system to a folder; only what changed is written. Returns the folder.
+
+        Args:
+            folder: where.
+            snapshot: keep what the folder held, if something was learned, renamed or rolled back since (`rollback`).
+                Never after a removal: what was removed is gone from the folder.
 
         Raises:
             StoreError: the folder holds something else, another process writes it, or the disk is full; whatever
                 system was there is unchanged.
         """
-        store = Store(folder)
-        if self.store is not None and self.store.folder.resolve() == store.folder.resolve():
-            store = self.store  # knows which manifest it read
-        else:
-            self._bring_along()
-        manifest, blobs = snapshot(self)
-        store.write(manifest, blobs)
-        self.store = store
-        return store.folder
+        return save(self, FilePath(folder), snapshot)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Earlier states that the system's folder holds, oldest first; none for a system that was never saved."""
+        return [] if self.store is None else self.store.snapshots.listed()
+
+    def rollback(self, snapshot: str) -> System:
+        """Be what a snapshot holds; saving makes it so on disk, where what was left becomes a snapshot.
+
+        Args:
+            snapshot: its id (`snapshots()` lists them), or the beginning of it.
+
+        Raises:
+            InvalidInput: the system was never saved, or something was removed since it was.
+            UnknownName: no such snapshot.
+        """
+        if self.store is None or self.forgotten:
+            raise InvalidInput("rollback: save the system first")
+        file = self.store.snapshots.file(snapshot)
+        manifest = read_manifest(file)
+        take(self, manifest, restored(self.store, manifest, lazily=True))
+        self.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
+        self._saved_events = -1
+        return self
 
     def _bring_along(self) -> None:
         """Everything into memory that another folder needs and only the old one has."""
@@ -294,26 +323,39 @@ class System(Answers):
             CorruptError: a file is damaged or missing; says which component, and which tasks cannot answer.
         """
         with self._lock:
-            names = list(names)
-            parts = self.network.components()
-            state: dict[str, torch.Tensor] = {}
-            loaded = [name for name in names if name in self._absent]
-            for name in loaded:
-                held = self._proven(name, self._absent[name])
+            self.bring(self.network, names, self._absent, self._absent_auxiliary if auxiliary else {})
+
+    def bring(self, network: Network, names: Iterable[str], absent: dict[str, str], auxiliary: dict[str, str]) -> None:
+        """Read those of the named components that a network lacks, and prove their contents.
+
+        Args:
+            network: the system's, or one that is tried.
+            names: components.
+            absent: component -> address, of those that are on disk only; what is read is taken out.
+            auxiliary: the same of what only learning needs.
+
+        Raises:
+            CorruptError: as `_load`.
+        """
+        names = list(names)
+        parts = network.components()
+        state: dict[str, torch.Tensor] = {}
+        for name in names:
+            if name in absent:
+                held = self._proven(name, absent[name])
                 state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
-            extra = [name for name in names if auxiliary and name in self._absent_auxiliary]
-            for name in extra:
-                held = self._proven(name, self._absent_auxiliary[name])
+            if name in auxiliary:
+                held = self._proven(name, auxiliary[name])
                 state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
-            if not state:
-                return
-            # As in Network.assign: the memory-mapped tensors themselves become the state.
-            self.network.load_state_dict(state, strict=False, assign=True)
-            for name in loaded:
-                del self._absent[name]
-            for name in extra:
-                del self._absent_auxiliary[name]
-            self.network.eval()
+        if not state:
+            return
+        network.build(name for name in names if name in absent)
+        network.receive(state)  # the memory-mapped tensors themselves become the state
+        for name in names:
+            absent.pop(name, None)
+            auxiliary.pop(name, None)
+        if not network.lazy:
+            network.eval()
 
     def _proven(self, name: str, sha256: str) -> dict[str, torch.Tensor]:
         assert self.store is not None
@@ -322,9 +364,6 @@ class System(Answers):
         except CorruptError as error:
             tasks = ", ".join(self.affected_by([name])) or "none"
             raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
-
-    def _plan_only(self) -> Network:
-        return type(self.network).restore(self.network.plan())
 
 
 def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:
@@ -346,19 +385,9 @@ def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None)
         offer(name, module)
     store = Store.existing(folder)
     manifest = store.open()
-    network = restored(store, manifest)
-    system = System(
-        network.eval(), method=manifest.method, config=manifest.config, seed=manifest.seed, suite=manifest.suite
-    )
+    network = restored(store, manifest, lazily=True)
+    system = System(network, method=manifest.method, config=manifest.config, seed=manifest.seed)
     system.store = store
-    system.entries = dict(manifest.tasks)
-    system.sources = {name: dict(entry.sources) for name, entry in manifest.components.items()}
-    system.tombstones = dict(manifest.tombstones)
-    system.history = list(manifest.history)
-    system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
-    system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
-    system._probed = {
-        task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
-        for task in network.tasks
-    }
+    take(system, manifest, network)
+    system._saved_events = len(system.history)
     return system

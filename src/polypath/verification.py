@@ -11,6 +11,7 @@ from polypath.core.component import digest
 from polypath.core.errors import CorruptError
 from polypath.core.network import Network
 from polypath.core.probe import machine, probe_outputs
+from polypath.removal import named_then
 
 if TYPE_CHECKING:
     from polypath.store import Event, Manifest, ProbeEntry, Store
@@ -83,7 +84,7 @@ def verify_system(system: System) -> Verification:
     manifest = system.store.manifest() if system.store is not None else None
     damaged: dict[str, str] = {}
     # What was learned or removed since the last save is in memory only, and so is its proof.
-    saved = manifest is not None and len(manifest.history) == len(system.history)
+    saved = manifest is not None and manifest.history == system.history
     if system.store is not None and manifest is not None:
         damaged = _damaged_on_disk(system.store, manifest)
         if saved:
@@ -109,13 +110,16 @@ def verify_system(system: System) -> Verification:
 
 def _promised(system: System, task: str) -> bool:
     """Whether everything learned after the task promised to leave it bit-identical."""
-    since: list[Event] = []
-    for event in system.history:
-        if event.what == "removed" and task in event.tasks:
-            since = []
-        elif event.what == "learned" and (since or task in event.tasks):
-            since.append(event)
-    return bool(since) and all(event.isolation == "exact" and task not in event.tasks for event in since[1:])
+    learned: list[tuple[Event, bool]] = []  # newest first, with whether the task was learned then
+    for event, name in named_then(system.history, task):
+        if event.what in ("removed", "updated") and name in event.tasks:
+            break  # before that it was another task of this name, or an earlier version
+        if event.what == "learned":
+            learned.append((event, name in event.tasks))
+    while learned and not learned[-1][1]:
+        learned.pop()
+    later = learned[:-1]
+    return bool(learned) and all(event.isolation == "exact" and not mine for event, mine in later)
 
 
 def _damaged_on_disk(store: Store, manifest: Manifest) -> dict[str, str]:

@@ -7,18 +7,24 @@ from typing import Annotated
 import typer
 
 import polypath
+from polypath.cli.add import add
 from polypath.cli.compare import compare
 from polypath.cli.datasets import datasets
+from polypath.cli.diff import diff
 from polypath.cli.errors import Commands
 from polypath.cli.evaluate import evaluate
+from polypath.cli.history import history, prune, rollback
 from polypath.cli.inspect import inspect
 from polypath.cli.methods import methods
 from polypath.cli.predict import predict
 from polypath.cli.recipes import recipes
+from polypath.cli.remove import remove
+from polypath.cli.rename import rename
 from polypath.cli.report import report
 from polypath.cli.run import run
 from polypath.cli.show import examples
 from polypath.cli.train import train
+from polypath.cli.update import update
 from polypath.cli.verify import verify
 
 app = typer.Typer(
@@ -60,7 +66,7 @@ def polypath_command(
     """
 
 
-_LEARN, _USE, _LOOK = "Learn", "Use a system", "Look up"
+_LEARN, _USE, _GROW, _LOOK = "Learn", "Use a system", "Change a system", "Look up"
 
 for _function, _panel, _epilog in (
     (
@@ -113,6 +119,42 @@ for _function, _panel, _epilog in (
             "polypath predict clinic/system digits images.npy",
         ),
     ),
+    (
+        add,
+        _GROW,
+        examples(
+            "polypath add clinic/system ct.yaml",
+            "polypath add clinic/system ct.yaml mr.yaml --set method.epochs=20",
+            after="Ends with a certificate in SYSTEM/certificates/: what this did to every old task.",
+        ),
+    ),
+    (
+        update,
+        _GROW,
+        examples("polypath update clinic/system xray.yaml", "polypath update clinic/system all.yaml --task xray"),
+    ),
+    (rename, _GROW, examples("polypath rename clinic/system xray thorax")),
+    (
+        remove,
+        _GROW,
+        examples(
+            "polypath remove clinic/system xray",
+            "polypath remove clinic/system xray --cascade",
+            "polypath remove clinic/system xray --no-residue --cascade   and all that its data trained",
+            after="Writes a deletion report to SYSTEM/certificates/.",
+        ),
+    ),
+    (history, _GROW, examples("polypath history clinic/system", "polypath history clinic/system --json")),
+    (
+        diff,
+        _GROW,
+        examples(
+            "polypath diff clinic/system                        since the newest snapshot",
+            "polypath diff clinic/system 3fa9c1 current",
+        ),
+    ),
+    (rollback, _GROW, examples("polypath rollback clinic/system 3fa9c1")),
+    (prune, _GROW, examples("polypath prune clinic/system --keep 3", "polypath prune clinic/system --keep 0")),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
     (recipes, _LOOK, examples("polypath recipes", "polypath recipes --json")),
     (methods, _LOOK, examples("polypath methods", "polypath methods part   every setting of one method")),

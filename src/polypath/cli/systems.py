@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from polypath.system import System
 
 
+def folder_of(folder: str) -> Path:
+    """The folder of the system that is meant: itself, or the system/ of a run's folder; errors as `opened`."""
+    store = opened(folder).store
+    assert store is not None
+    return store.folder
+
+
 def opened(folder: str) -> System:
     """The system in a folder, or in the system/ of a run's folder.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -71,6 +71,18 @@ class Method(ABC, Generic[C]):
             tasks: how many are learned.
         """
         return paced_epochs(self.config, passes)
+
+    def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
+        """Components that `learn` reads or moves: all that a lazy network has in memory while an exact method grows it.
+
+        Overridden where that is more than the stage's tasks use. What only shows while learning (a parent that is
+        drawn) the method asks for with `network.require(names)`.
+
+        Args:
+            network: with the tasks of the stage added, most of its components described only.
+            tasks: of the stage.
+        """
+        return network.components_of(tasks)
 
     @abstractmethod
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:

@@ -98,6 +98,12 @@ class MultiPathNet(Network):
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+        """As in every network; the measured difficulty goes along."""
+        difficulty = {new if name == old else name: value for name, value in plan["difficulty"].items()}
+        return {**super().plan_renamed(plan, old, new), "difficulty": difficulty}
+
     @property
     def tasks(self) -> dict[str, Task]:
         """Task name -> task, in the order they were added."""
@@ -150,6 +156,7 @@ class MultiPathNet(Network):
         for name in freed:
             del self.heads[key_of(name)]
         del self._tasks[task], self._ids[task], self._branches[task]
+        self.difficulty.pop(task, None)
         self._components = None
         still = {name for path in self.paths().values() for name in path.components}
         reset = [name for name in mine if name.startswith("segment") and name not in still]

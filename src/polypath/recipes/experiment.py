@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -137,6 +138,27 @@ def altered(
         where = "method" if alike else f"variants.{key}"  # the path that --set takes
         method_class(variant.method).config_class.of(variant.config, where)
     return changed
+
+
+def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings for `System.learn` from `--set` texts: those of the method that differ, and those of the run.
+
+    Args:
+        method: of the system.
+        config: its configuration.
+        overrides: `method.KEY=VALUE`, or a run setting, `threads=2`.
+
+    Raises:
+        UnknownName: no such setting.
+        InvalidInput: no PATH=VALUE.
+    """
+    values: dict[str, Any] = {"variants": {"system": {"method": method, "config": copy.deepcopy(dict(config))}}}
+    for text in overrides:
+        if text.partition("=")[0].partition(".")[0] not in ("method", *RunConfig.model_fields):
+            raise UnknownName("setting (--set)", text.partition("=")[0], ["method.KEY", *RunConfig.model_fields])
+        _override(values, text)
+    mine = values.pop("variants")["system"]["config"]
+    return {**{key: value for key, value in mine.items() if key not in config or config[key] != value}, **values}
 
 
 def first_seeds(name: str, size: Size, count: int) -> list[int]:

@@ -11,6 +11,7 @@ from polypath.store.manifest import (
     ProbeEntry,
     TaskEntry,
 )
+from polypath.store.snapshots import Snapshot
 from polypath.store.store import Store
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Latency",
     "Manifest",
     "ProbeEntry",
+    "Snapshot",
     "Store",
     "TaskEntry",
     "writing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,10 @@ from pydantic import Field, ValidationError
 from polypath.core.config import Config, describe
 from polypath.core.errors import CorruptError, NewerFormat
 from polypath.core.files import read_json
+from polypath.store.pages import Pages, sections_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: what grows with the system may lie in pages
+KEEP_SNAPSHOTS = 10  # of a thousand tasks a manifest is about a megabyte
 
 # Addresses become file names: nothing but a digest may stand there.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -109,9 +112,11 @@ class TaskEntry(Config):
 
 
 class Event(Config):
-    """One line of the system's history: `learned` or `removed` tasks, with what and when.
+    """One line of the system's history, with what and when.
 
     Args:
+        what: `learned`, `removed`, `updated` (the tasks are about to be learned again), `renamed` (tasks: old and new
+            name) or `rolled back` (config: the snapshot).
         run: identifies the run of a stage, so that a resumed one knows which stages are done.
     """
 
@@ -134,6 +139,7 @@ class Manifest(Config):
         method, config, seed: how it was learned.
         suite: how to build its data again, empty for data made by hand.
         tombstones: removed task -> its access group; sources may still name it.
+        keep_snapshots: how many earlier manifests are kept.
     """
 
     format_version: int = FORMAT_VERSION
@@ -148,6 +154,7 @@ class Manifest(Config):
     tasks: dict[str, TaskEntry]
     tombstones: dict[str, str | None] = Field(default_factory=dict)
     history: list[Event] = Field(default_factory=list)
+    keep_snapshots: int = Field(KEEP_SNAPSHOTS, ge=0)
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
@@ -157,23 +164,60 @@ class Manifest(Config):
         return found | {sha for probe in probes for sha in (probe.learned, probe.saved)}
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file.
+# Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
+# here, and a system saved by the last release to tests/data/systems/, where a test opens it for ever after.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # format 1 had everything in one file
+
+
+def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
+    """The values of a manifest of any earlier format as this format has them.
+
+    Args:
+        values: as read.
+        version: its format.
+        path: of the file, for messages.
 
     Raises:
-        CorruptError: missing, not JSON, or not a manifest; says which fields.
+        NewerFormat: written by a newer polypath.
+        CorruptError: a version that never was.
+    """
+    if version > FORMAT_VERSION:
+        made = values.get("polypath")
+        by = f" (polypath {made} wrote it)" if isinstance(made, str) else ""
+        raise NewerFormat(
+            f"{path} has format version {version}{by}; this polypath reads up to {FORMAT_VERSION}. Upgrade polypath: "
+            "pip install --upgrade polypath"
+        )
+    if version < 1:
+        raise CorruptError(f"{path} has format version {version}, which no polypath ever wrote")
+    found = dict(values)
+    for step in range(version, FORMAT_VERSION):
+        found = {**MIGRATIONS[step](found), "format_version": step + 1}
+    return found
+
+
+def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
+    """The manifest in a file.
+
+    Args:
+        path: `manifest.json`, or a snapshot's file.
+        pages: of the system's folder, which then remember what lies in them; None finds them beside the file.
+
+    Raises:
+        CorruptError: missing, not JSON, or not a manifest; says which fields. A page is missing or was changed.
         NewerFormat: written by a newer polypath.
     """
     found = read_json(path)
     version = found.get("format_version") if isinstance(found, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
-    if version > FORMAT_VERSION:
-        raise NewerFormat(
-            f"{path} has format version {version}; this polypath reads up to {FORMAT_VERSION}. Upgrade polypath."
-        )
+    head = migrated(found, version, path)
+    held = pages or Pages(path.parent.parent if path.parent.name == "snapshots" else path.parent)
     try:
-        return Manifest.model_validate(found)
+        manifest = Manifest.model_validate(held.filled(head, path))
     except ValidationError as error:
         problems = "; ".join(describe(problem) for problem in error.errors()[:5])
         raise CorruptError(f"{path} is damaged: {problems}") from error
+    if pages is not None:
+        pages.remember(head, sections_of(vars(manifest)))
+    return manifest

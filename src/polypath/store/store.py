@@ -1,4 +1,4 @@
-"""A system's folder: `manifest.json` and `components/<2>/<sha256>.safetensors`.
+"""A system's folder: `manifest.json`, its `pages/`, `components/<2>/<sha256>.safetensors`, and `snapshots/`.
 
 Components are content-addressed: equal contents are stored once, and a file's name proves what is in it. A save writes
 the components that are new, flushes them, and then replaces the manifest in one rename, so a killed process leaves the
@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import torch
 
 from polypath.core.component import digest
-from polypath.core.errors import CorruptError, StoreError
-from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically, write_json
+from polypath.core.errors import CorruptError, InvalidInput, StoreError
+from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
+from polypath.store.pages import LISTED, Pages, head_text, sections_of
+from polypath.store.snapshots import Snapshots
 
 Tensors = Mapping[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
-_OURS = ("manifest.json", ".lock", "components")
+_OURS = ("manifest.json", ".lock", "components", "pages", "snapshots", "certificates")
 
 
 class Store:
@@ -36,7 +40,12 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.pages = Pages(self.folder)
+        self.snapshots = Snapshots(self.folder, self.pages)
+        self._present: frozenset[str] = frozenset()  # components that are on disk, for the manifest names them
+        self._named: set[str] | None = None  # what the manifest and the snapshots named when last collected
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
+        self._held = False
 
     @classmethod
     def existing(cls, folder: str | Path) -> Self:
@@ -61,13 +70,26 @@ class Store:
         """The manifest, validated; see `read_manifest` for errors."""
         return read_manifest(self.manifest_path)
 
+    def _remembered(self) -> Manifest:
+        """The manifest; from now on its pages are known, and the components it names are taken to be there."""
+        manifest = read_manifest(self.manifest_path, self.pages)
+        self._present = frozenset(manifest.blobs())
+        return manifest
+
     def open(self) -> Manifest:
         """The manifest; from now on a write refuses to replace one that another process has written meanwhile."""
         for _ in range(10):  # a writer may replace it in between
-            before = self._stamp()
-            manifest = self.manifest()
-            if self._stamp() == before:
+            before = self.stamp()
+            try:
+                manifest = self._remembered()
+            except CorruptError:
+                if self.stamp() == before:
+                    raise
+                continue
+            if self.stamp() == before:
                 break
+        else:
+            raise StoreError(f"{self.folder} is being saved again and again; try once more")
         self._seen = before
         return manifest
 
@@ -75,12 +97,40 @@ class Store:
         """Where the component with this address is."""
         return self.folder / "components" / sha256[:2] / f"{sha256}.safetensors"
 
-    def write(self, manifest: Manifest, blobs: Mapping[str, Tensors]) -> int:
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the writer's lock for several writes.
+
+        Raises:
+            Locked: another process is writing; says which.
+            StoreError: another process saved since this store read the manifest.
+        """
+        if self._held:
+            yield
+            return
+        with writing(self.folder):
+            self._held = True
+            try:
+                self._refuse_lost_update()
+                yield
+            finally:
+                self._held = False
+
+    def write(
+        self,
+        manifest: Manifest,
+        blobs: Mapping[str, Tensors],
+        *,
+        keep: bool = False,
+        forget: Collection[Path] = (),
+    ) -> int:
         """Save: new components first, then the manifest; returns the number of component files written.
 
         Args:
             manifest: names every blob it needs.
             blobs: address -> tensors; those already on disk are not written again.
+            keep: make a snapshot of the manifest that is replaced.
+            forget: files of snapshots that are deleted with it.
 
         Raises:
             Locked: another process is writing.
@@ -95,39 +145,55 @@ class Store:
                     f"{self.folder} holds something that is not a polypath system ({sorted(foreign)[0]}); "
                     "choose an empty folder"
                 )
-            with writing(self.folder):
-                return self._write(manifest, blobs)
+            with self.hold():
+                return self._write(manifest, blobs, keep, forget)
         except OSError as error:
             raise StoreError(
                 f"{self.folder} could not be written ({error}); what was there before is unchanged"
             ) from error
 
-    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors]) -> int:
+    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors], keep: bool, forget: Collection[Path]) -> int:
         self._refuse_lost_update()
-        missing = [sha for sha in sorted(manifest.blobs()) if not self.blob_path(sha).exists()]
+        wanted = manifest.blobs()
+        missing = [sha for sha in sorted(wanted - self._present) if not self.blob_path(sha).exists()]
         unknown = [sha for sha in missing if sha not in blobs]
         if unknown:
             raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
-        for sha256 in missing:
-            self._write_blob(self.blob_path(sha256), blobs[sha256])
-        if missing:
-            # The entries of folders made just now, too, must be there before a manifest counts on them.
-            sync_folder(self.folder / "components")
-            sync_folder(self.folder)
-        write_json(self.manifest_path, manifest.model_dump(mode="json"))
-        self._seen = self._stamp()
-        self._collect(manifest.blobs())
+        before, made = self.stamp(), [self.blob_path(sha256) for sha256 in missing]
+        plain = manifest.model_dump(mode="json", exclude={*LISTED, "plan"})
+        fields = {key: plain.get(key, value) for key, value in vars(manifest).items()}
+        layout = self.pages.laid(sections_of(fields))
+        text = head_text(fields, layout).encode()
+        try:
+            for sha256 in missing:
+                self._write_blob(self.blob_path(sha256), blobs[sha256])
+            self.pages.write(layout, made)
+            if made:
+                # The entries of folders made just now, too, must be there before a manifest counts on them.
+                for folder in {self.folder, *(path.parents[1] for path in made)}:
+                    sync_folder(folder)
+            with self.snapshots.turning(self.manifest_path, keep=keep, forget=forget):
+                write_atomically(self.manifest_path, lambda file: file.write(text))
+        except BaseException:
+            if self.stamp() == before:  # the disk may be full of them
+                for path in made:
+                    path.unlink(missing_ok=True)
+            raise
+        self._seen, self._present = self.stamp(), frozenset(wanted)
+        self.pages.settle(layout)
+        self._collect({*wanted, *layout.addresses})
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
         """StoreError where another process saved since this store read or wrote the manifest."""
-        if self._seen is not None and self._stamp() not in (None, self._seen):
+        if self._seen is not None and self.stamp() not in (None, self._seen):
             raise StoreError(
                 f"{self.folder} was saved by another process since this system was read from it; nothing was saved. "
                 "Load it again and repeat the change, or save to another folder"
             )
 
-    def _stamp(self) -> str | None:
+    def stamp(self) -> str | None:
+        """sha256 of the manifest as it is now, None where there is none."""
         try:
             return hashlib.sha256(self.manifest_path.read_bytes()).hexdigest()
         except FileNotFoundError:
@@ -147,18 +213,72 @@ class Store:
         Raises:
             Locked: another process is writing.
         """
-        with writing(self.folder):
-            self._collect(self.manifest().blobs())
+        with self.hold():
+            self._named = None
+            self._collect(self._wanted())
+
+    def _wanted(self) -> set[str]:
+        """What the manifest names, its pages included."""
+        if self._present and self._seen == self.stamp():
+            return {*self._present, *self.pages.named(self.manifest_path)}
+        return {*self.manifest().blobs(), *self.pages.named(self.manifest_path)}
+
+    def prune(self, keep: int) -> list[Path]:
+        """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
+
+        Raises:
+            Locked: another process is writing.
+        """
+        with self.hold():
+            gone = self.snapshots.prune(keep)
+            if gone:
+                self._collect(self._wanted())
+            return gone
+
+    def undo(self) -> None:
+        """Put the newest snapshot back as the manifest, as if what came after had never been saved.
+
+        Raises:
+            Locked: another process is writing.
+            InvalidInput: no snapshot is left.
+        """
+        with self.hold():
+            last = self.snapshots.files()[-1:]
+            if not last:
+                raise InvalidInput(f"{self.folder}: there is no snapshot to go back to")
+            text = last[0].read_bytes()
+            write_atomically(self.manifest_path, lambda file: file.write(text))
+            self._seen, self._present = self.stamp(), frozenset()
+            self.pages.forget()
+            last[0].unlink()
+            self._collect(self._wanted())
 
     def _collect(self, wanted: set[str]) -> None:
-        """Delete what the manifest does not name. The system is saved by now: a failure here only leaves litter."""
+        """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter."""
         try:
+            wanted = wanted | self.snapshots.blobs()
             remove_leftovers(self.folder)
-            for path in (self.folder / "components").glob("*/*"):
-                if is_leftover(path) or (path.suffix == ".safetensors" and path.stem not in wanted):
-                    path.unlink(missing_ok=True)
+            remove_leftovers(self.snapshots.folder)
+            if self._named is None:  # the first time everything is looked at: a killed writer may have left something
+                going = self._unnamed(wanted)
+            else:
+                going = [path(sha) for sha in self._named - wanted for path in (self.blob_path, self.pages.path)]
+            for path in going:
+                path.unlink(missing_ok=True)
+            self._named = wanted
         except OSError as error:
             log.warning("%s: old components could not be deleted (%s)", self.folder, error)
+
+    def _unnamed(self, wanted: set[str]) -> list[Path]:
+        """Files of components and pages that nobody names, and halves of such files."""
+        found = []
+        for room, ending in ((self.folder / "components", ".safetensors"), (self.pages.folder, ".json")):
+            for below in os.scandir(room) if room.is_dir() else ():
+                for entry in os.scandir(below) if below.is_dir() else ():
+                    name = entry.name.removesuffix(ending)
+                    if is_leftover(Path(entry.name)) or (name != entry.name and name not in wanted):
+                        found.append(Path(entry.path))
+        return found
 
     def tensors(self, sha256: str) -> dict[str, torch.Tensor]:
         """A component's tensors, memory-mapped: pages are read when touched.
@@ -196,7 +316,7 @@ class Store:
 
     def _why_missing(self, sha256: str) -> str:
         try:
-            named = sha256 in self.manifest().blobs()
+            named = sha256 in self.manifest().blobs() | self.snapshots.blobs()
         except StoreError:
             named = True
         if named:
@@ -216,4 +336,5 @@ class Store:
     def size_bytes(self, manifest: Manifest) -> int:
         """Bytes on disk of every blob the manifest names and of the manifest itself."""
         paths = [self.blob_path(sha256) for sha256 in manifest.blobs()] + [self.manifest_path]
+        paths += map(self.pages.path, self.pages.named(self.manifest_path))
         return sum(path.stat().st_size for path in paths if path.exists())

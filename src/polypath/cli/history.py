@@ -1,0 +1,99 @@
+"""`polypath history`, `rollback`, `prune`: earlier states of a system."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polypath.cli.show import AsJson, SystemFolder, listing, print_json, print_tables, scaled
+from polypath.cli.systems import folder_of, opened
+
+if TYPE_CHECKING:
+    from polypath.store import Snapshot
+
+
+def history(folder: SystemFolder, as_json: AsJson = False) -> None:
+    """What happened to a system, and the snapshots it can be rolled back to."""
+    system = opened(folder)
+    kept = system.snapshots()
+    if as_json:
+        events = [event.model_dump(mode="json") for event in system.history]
+        print_json({"history": events, "snapshots": [_plain(one) for one in kept], "keep": system.keep_snapshots})
+        return
+    events_table = listing(
+        f"History of {folder}",
+        ("when", "what", "isolation", "tasks"),
+        [(event.at, _said(event), event.isolation or "–", ", ".join(event.tasks)) for event in system.history],
+    )
+    snapshots = listing(
+        "Snapshots, oldest first",
+        ("snapshot", "its last event", "when", "tasks", "size"),
+        [
+            (
+                one.id,
+                _said(one.event) if one.event is not None else "–",
+                one.event.at if one.event is not None else "–",
+                ", ".join(one.tasks) if len(one.tasks) <= 8 else f"{len(one.tasks)} tasks",
+                scaled(one.size_bytes, "B"),
+            )
+            for one in kept
+        ],
+        (f"The newest {system.keep_snapshots} are kept (polypath prune SYSTEM --keep N --remember).",),
+    )
+    print_tables(events_table, snapshots)
+
+
+def rollback(
+    folder: SystemFolder,
+    snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Its id in `polypath history`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a system what a snapshot holds. What it is now becomes a snapshot, so that this too can be undone."""
+    from polypath import lifecycle
+    from polypath.cli.diff import show
+    from polypath.difference import difference
+
+    where = folder_of(folder)
+    system = lifecycle.rollback(where, snapshot)
+    kept = system.snapshots()
+    found = difference(where) if kept else None
+    if as_json:
+        values = found.model_dump(mode="json") if found is not None else {}
+        print_json({"system": str(where), "tasks": list(system.tasks), "difference": values})
+        return
+    if found is not None:
+        show(found, str(where))
+    typer.echo(f"{where} is what snapshot {snapshot} held: {', '.join(system.tasks) or 'no task'}.")
+
+
+def prune(
+    folder: SystemFolder,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=0, metavar="N", help="How many stay.", show_default="what the system is set to"),
+    ] = None,
+    remember: Annotated[bool, typer.Option("--remember", help="Keep so many from now on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete all but the newest snapshots, what only they named, and what a killed process left."""
+    from polypath import lifecycle
+
+    gone = lifecycle.prune(folder_of(folder), keep, remember=remember)
+    if as_json:
+        print_json({"deleted": [_plain(one) for one in gone]})
+        return
+    typer.echo(f"Deleted {len(gone)} snapshot(s)" + (f": {', '.join(one.id for one in gone)}." if gone else "."))
+
+
+def _said(event: Any) -> str:
+    return f"rolled back to {event.config['snapshot']}" if event.what == "rolled back" else str(event.what)
+
+
+def _plain(one: Snapshot) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "event": one.event.model_dump(mode="json") if one.event is not None else None,
+        "tasks": list(one.tasks),
+        "size_bytes": one.size_bytes,
+    }

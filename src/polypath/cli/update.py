@@ -1,0 +1,39 @@
+"""`polypath update`: known tasks from other data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polypath.cli.changes import Files, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
+from polypath.cli.show import AsJson, SystemFolder
+from polypath.cli.systems import folder_of
+
+
+def update(
+    folder: SystemFolder,
+    files: Files,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", metavar="NAME", help="Learn only this task again; the others give their data to a joint method."
+        ),
+    ] = None,
+    overrides: Settings = None,
+    proof: Proof = True,
+    as_json: AsJson = False,
+) -> None:
+    """Learn known tasks again: more data, a new class, corrected labels. Nothing of the old version stays in them.
+
+    What that does to the other tasks is the method's isolation, proved or measured as in `polypath add`.
+    """
+    from polypath import lifecycle
+
+    where = folder_of(folder)
+    _, settings = prepared(where, overrides)
+    with all_or_nothing(where):
+        suite = suite_of(files)
+        done = lifecycle.update(where, suite, task, proof=proof, **settings)
+    said = f"Updated {', '.join(task or suite.names)} in {where} ({done.system.isolation})."
+    show_change(done, where, said, as_json)

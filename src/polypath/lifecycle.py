@@ -1,0 +1,241 @@
+"""Whole changes of a system's folder: locked from the first moment, proved at the end, undone if anything fails."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polypath.certificate import Certificate, Measured, certify, measured, write
+from polypath.core.errors import InvalidInput, IsolationError, StoreError
+from polypath.deletion import Deletion, leftovers, report
+from polypath.learning import as_suite
+from polypath.nn.own import Source
+from polypath.removal import dying, redact, stale
+from polypath.snapshot import save
+from polypath.store import Snapshot
+from polypath.system import System, load
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done to a folder.
+
+    Args:
+        system: as it is now.
+        certificate: what that did to the other tasks; None where none was asked for.
+        path: where the certificate is.
+        snapshot: what it was before, to roll back to; None where no snapshots are kept.
+    """
+
+    system: System
+    certificate: Certificate | None
+    path: Path | None
+    snapshot: Snapshot | None
+
+
+def add(
+    folder: str | Path, data: Any, *, proof: bool = True, modules: Mapping[str, Source] | None = None, **settings: Any
+) -> Change:
+    """Learn new tasks in the system of a folder; needs no data of tasks it knows, unless the method is joint.
+
+    Args:
+        folder: the system's.
+        data: a TaskData, several, or a Suite.
+        proof: hash and replay every other task before and after, and write a certificate.
+        modules: as in `polypath.load`.
+        settings: as in `System.learn`.
+
+    Raises:
+        Locked: another process changes the system; says which, where, and since when.
+        InvalidInput: the data of known tasks is needed and not there (named), or nothing is new.
+        IsolationError: an exact method changed another task; nothing was saved.
+    """
+    with changing(folder, modules) as system:
+        suite = as_suite(data)
+        new = [name for name in suite.names if name not in system.tasks]
+        before = measured(system) if proof else None
+        system.learn(suite, **settings)
+        return _commit(system, before, "added", new)
+
+
+def update(
+    folder: str | Path,
+    data: Any,
+    tasks: Sequence[str] | None = None,
+    *,
+    proof: bool = True,
+    modules: Mapping[str, Source] | None = None,
+    **settings: Any,
+) -> Change:
+    """Learn known tasks of a folder's system again from other data; see `System.update`, and `add` for the rest."""
+    with changing(folder, modules) as system:
+        suite = as_suite(data)
+        before = measured(system) if proof else None
+        system.update(suite, tasks=tasks, **settings)
+        return _commit(system, before, "updated", list(suite.names if tasks is None else tasks))
+
+
+def rename(folder: str | Path, old: str, new: str, *, modules: Mapping[str, Source] | None = None) -> Change:
+    """Call a task of a folder's system otherwise; see `System.rename`."""
+    with changing(folder, modules) as system:
+        before = measured(system)
+        system.rename(old, new)
+        return _commit(system, before, "renamed", [], {new: old})
+
+
+def rollback(folder: str | Path, snapshot: str, *, modules: Mapping[str, Source] | None = None) -> System:
+    """Make a folder's system what a snapshot holds; what it was becomes a snapshot. See `System.rollback`."""
+    with changing(folder, modules) as system:
+        system.rollback(snapshot)
+        with uninterrupted():
+            system.save(folder)
+        return system
+
+
+def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> list[Snapshot]:
+    """Delete all but the newest snapshots of a folder's system, and what a killed process left; those that went.
+
+    Args:
+        folder: the system's.
+        keep: how many stay; None: as many as the system is set to keep.
+        remember: keep so many from now on.
+    """
+    if keep is not None and keep < 0:
+        raise InvalidInput(f"keep: a number of snapshots from 0 is required, received {keep}")
+    with changing(folder) as system:
+        assert system.store is not None
+        before = system.snapshots()
+        if keep is not None and remember:
+            system.keep_snapshots = keep
+            system.save(folder)
+        system.store.prune(system.keep_snapshots if keep is None else keep)
+        left = {path.name for path in system.store.snapshots.files()}
+        return [one for one in before if one.path.name not in left]
+
+
+def remove(
+    folder: str | Path,
+    task: str,
+    *,
+    cascade: bool = False,
+    keep_residue: bool | None = None,
+    modules: Mapping[str, Source] | None = None,
+) -> tuple[Deletion, Path]:
+    """Forget a task of a folder's system in every file; the deletion report, and where it is.
+
+    Args:
+        folder: the system's.
+        task: which.
+        cascade: as in `System.remove`.
+        keep_residue: as there.
+        modules: as in `polypath.load`.
+
+    Raises:
+        Locked: another process changes the system.
+        InvalidInput: others cannot stay without the task, and `cascade` is False; names them.
+    """
+    with changing(folder, modules) as system:
+        store = system.store
+        assert store is not None
+        old, before = store.manifest(), measured(system)
+        done = system.remove(task, cascade=cascade, keep_residue=keep_residue)
+        stays = {name: state for name, state in before.tasks.items() if name not in done.removed}
+        proof = certify(Measured(stays, before.components), measured(system), system, "removed", done.removed)
+        if not proof.identical:
+            raise IsolationError(f"removing {list(done.removed)} would change {proof.moved}; nothing was removed")
+        files = dying(store, system.forgotten, system.history)
+        gone = [one for one in system.snapshots() if one.path in files]
+        papers, disk = _contents(store.folder), _sizes(store.folder)
+        with uninterrupted():
+            save(system, store.folder, keep=False)
+            now, read = _sizes(store.folder), _contents(store.folder)
+            made = report(
+                system,
+                old,
+                done,
+                proof,
+                gone,
+                task=task,
+                cascade=cascade,
+                files=len(disk.keys() - now.keys()),
+                size_bytes=sum(size for path, size in disk.items() if path not in now),
+                certificates=tuple(path.name for path, text in papers.items() if read[path] != text),
+                elsewhere=leftovers(store.folder),
+            )
+            return made, write(store.folder, "removed", made.model_dump(mode="json"), made.text())
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in (folder / "components").glob("*/*") if path.is_file()}
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted((folder / "certificates").glob("*.json"))}
+
+
+@contextmanager
+def changing(folder: str | Path, modules: Mapping[str, Source] | None = None) -> Iterator[System]:
+    """The system of a folder, which no other process can change inside the block.
+
+    Raises:
+        Locked: another process changes it.
+    """
+    system = load(folder, modules=modules)
+    assert system.store is not None
+    try:
+        with system.store.hold():
+            system.store.collect()  # what a killed process left
+            ended = system.history[-1].what if system.history else ""
+            if ended == "removed" and (names := stale(system)):  # killed between saving that and redacting
+                redact(system.store.folder, names, set())
+            yield system
+    except OSError as error:
+        raise StoreError(f"{folder} could not be written ({error}); what was there before is unchanged") from error
+
+
+def _commit(
+    system: System, before: Measured | None, what: str, tasks: Sequence[str], names: Mapping[str, str] | None = None
+) -> Change:
+    """Save, prove on what was saved, and put the old manifest back if that fails."""
+    store = system.store
+    assert store is not None
+    stamp = store.stamp()
+    with uninterrupted():
+        save(system, store.folder, keep=True, prune=False)
+    try:
+        certificate, path = None, None
+        if before is not None:
+            after = measured(load(store.folder))
+            stamps = (stamp, store.stamp())
+            certificate = certify(before, after, system, what, tasks, names, stamps)
+            if (system.isolation == "exact" or what == "renamed") and not certificate.identical:
+                raise IsolationError(f"{certificate.moved[:5]} changed on disk; the previous system is kept")
+            path = write(store.folder, what, certificate.model_dump(mode="json"))
+    except BaseException:
+        with uninterrupted():
+            store.undo()
+        raise
+    store.prune(system.keep_snapshots)
+    kept = system.snapshots()
+    return Change(system, certificate, path, kept[-1] if kept else None)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            raise KeyboardInterrupt
