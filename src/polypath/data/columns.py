@@ -13,7 +13,6 @@ from polypath.core.examples import Source
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data.catalogue import Entry, Grouping, Kind, TargetKind
 
-
 # What a missing value of a target column is: refused; an empty cell, that leaves its row out; that or NaN.
 Missing = Literal["refuse", "skip", "skip_nan"]
 

@@ -50,7 +50,7 @@ def smooth_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor, weights: 
 
 
 def huber(outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """Squared error / 2 up to one (scaled) unit, growing linearly beyond: outliers count less. Mean over all entries."""
+    """Squared error / 2 up to one (scaled) unit, linear beyond, so that outliers count less; mean over all entries."""
     return F.huber_loss(outputs, targets.to(outputs.dtype).reshape(outputs.shape))
 
 
