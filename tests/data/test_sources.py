@@ -167,10 +167,10 @@ def test_words_among_the_numbers_are_categories(table):
 
 
 def test_too_many_different_words_are_no_categories(tmp_path):
-    rows = "\n".join(f"{n},word{n}" for n in range(300))
-    (tmp_path / "t.csv").write_text(f"x,id\n{rows}\n")
+    rows = "\n".join(f"{n},{n},word{n}" for n in range(300))
+    (tmp_path / "t.csv").write_text(f"x,y,id\n{rows}\n")
     with pytest.raises(InvalidInput, match="'id' holds 300 different texts, categories need 1 to 256; leave it out"):
-        whole(f"csv:{tmp_path / 't.csv'}", column="x", inputs=["x", "id"])
+        whole(f"csv:{tmp_path / 't.csv'}", column="x", inputs=["y", "id"])
 
 
 def test_missing_and_infinite_values_are_named(tmp_path):

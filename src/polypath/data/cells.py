@@ -27,7 +27,7 @@ def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: boo
         name: which one.
         labels: class names of class numbers.
         classes: whether numbers are classes too.
-        missing: what happens to cells without a value; where they are skipped they are -1 or NaN in the answer.
+        missing: what happens to cells without a value; where they are skipped `there` says so.
 
     Raises:
         UnknownName: no such column.
@@ -38,26 +38,12 @@ def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: boo
         return _known(tables, name, tables.complete(name), labels, classes)
     values = tables.read(tables.require(name))
     there = filled(values, tables.types[name], missing == "skip_nan")
-    if there.all():
-        return _known(tables, name, values, labels, classes)
     if not there.any():
         raise InvalidInput(f"{tables.name}: column {name!r} holds no value at all")
     column = _known(tables, name, values.filter(_mask(there)), labels, classes)
-    whole = np.full(len(there), -1 if column.labels is not None else np.nan)
+    whole = np.full((len(there), *column.values.shape[1:]), -1, dtype=column.values.dtype)
     whole[there] = column.values
-    if column.values.dtype.kind == "i" and column.labels is None:
-        column = _classes_or_numbers(column)  # NaN cannot stand among whole numbers: decide now what they are
-        whole[there] = column.values
-        whole[~there] = np.nan if column.labels is None else -1
-    return Column(whole if column.labels is None else whole.astype(np.int64), column.labels)
-
-
-MOST_CLASSES = 100  # different whole numbers in a column that are still taken for classes
-
-
-def _classes_or_numbers(column: Column) -> Column:
-    few = len(np.unique(column.values)) <= MOST_CLASSES
-    return coded(column.values) if few else Column(column.values.astype(np.float64))
+    return Column(whole, column.labels, there)
 
 
 def filled(values: Any, kind: str, nan: bool) -> np.ndarray:

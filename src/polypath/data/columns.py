@@ -25,14 +25,18 @@ class Column:
         values: (n,) int64 class numbers where `labels` is given, else (n,) or (n, size) floats; -1 and NaN where the
             value is missing and that is allowed.
         labels: class names, or None for numbers.
+        there: bool (n,), which rows have a value; None where the values say it.
     """
 
     values: np.ndarray
     labels: tuple[str, ...] | None = None
+    there: np.ndarray | None = None
 
     @property
     def known(self) -> np.ndarray:
-        """Which rows have a value, bool (n,): class numbers from 0 on, numbers that are not NaN."""
+        """Which rows have a value, bool (n,): those in `there`, else class numbers from 0 on, numbers but for NaN."""
+        if self.there is not None:
+            return self.there
         if self.labels is not None and self.values.ndim == 1:
             return self.values >= 0
         rows = self.values.reshape(len(self.values), -1)

@@ -79,6 +79,11 @@ class DataOptions(Config):
     length: int = Field(128, gt=0)
     private_to: str | dict[str, str] | None = None
 
+    @field_validator("categorical", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("validation", "test")
     @classmethod
     def _share(cls, value: float | str | None) -> float | str | None:
