@@ -10,12 +10,14 @@ import polypath
 from polypath.cli.datasets import datasets
 from polypath.cli.errors import Commands
 from polypath.cli.evaluate import evaluate
+from polypath.cli.init import init
 from polypath.cli.inspect import inspect
 from polypath.cli.methods import methods
 from polypath.cli.predict import predict
 from polypath.cli.recipes import recipes
 from polypath.cli.report import report
 from polypath.cli.run import run
+from polypath.cli.schema import schema
 from polypath.cli.show import examples
 from polypath.cli.train import train
 from polypath.cli.verify import verify
@@ -76,6 +78,13 @@ for _function, _panel, _epilog in (
         ),
     ),
     (
+        init,
+        _LEARN,
+        examples(
+            "polypath init photos", after="Writes photos/tasks.yaml and tasks.schema.json beside it; trains nothing."
+        ),
+    ),
+    (
         train,
         _LEARN,
         examples(
@@ -103,6 +112,7 @@ for _function, _panel, _epilog in (
             "polypath predict clinic/system digits images.npy",
         ),
     ),
+    (schema, _LOOK, examples("polypath schema", "polypath schema --out tasks.schema.json")),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
     (recipes, _LOOK, examples("polypath recipes", "polypath recipes --json")),
     (methods, _LOOK, examples("polypath methods", "polypath methods part   every setting of one method")),

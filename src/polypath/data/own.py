@@ -11,12 +11,15 @@ from pydantic import Field, ValidationError
 from polypath.core.config import Config, describe
 from polypath.core.errors import UnknownName
 from polypath.core.examples import Suite
+from polypath.core.task import METRICS_OF
 from polypath.data.columns import Missing
 from polypath.data.options import DataOptions, expressions
 from polypath.data.own_tasks import Entry, Workshop
 from polypath.data.problems import Collected, Place
 from polypath.data.sources import resolved
+from polypath.ops.losses import LOSSES
 
+METRICS = list(dict.fromkeys(name for names in METRICS_OF.values() for name in names))
 Positive = Annotated[float, Field(ge=0)]
 
 
@@ -134,6 +137,9 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
     for key in values:
         if key not in OwnTask.model_fields:
             problems.add(place(str(key)), str(UnknownName(f"key of {where}", str(key), OwnTask.model_fields)))
+    for key, names in {"loss": list(LOSSES), "metric": METRICS}.items():
+        if isinstance(values.get(key), str) and values[key] not in names:
+            problems.add(place(key), f"{where}: {UnknownName(key, values[key], names)}")
     known = {key: value for key, value in values.items() if key in OwnTask.model_fields}
     try:
         task = OwnTask.model_validate(known)

@@ -19,7 +19,7 @@ from polypath.data.problems import Collected, Place
 from polypath.data.sources import TABLES, open_source, open_tables, resolved
 from polypath.data.tabular import Tables
 from polypath.data.tasks import Opened, Wanted, class_numbers, classification, cut, prepare, target_of
-from polypath.ops.losses import LOSSES
+from polypath.ops.losses import SUITABLE
 
 if TYPE_CHECKING:
     from polypath.data.own import OwnTask
@@ -188,10 +188,10 @@ class Workshop:
         if entry.wanted is None:
             return
         kind = entry.wanted.target.kind
-        names = {"loss": (entry.task.loss, list(LOSSES)), "metric": (entry.task.metric, list(METRICS_OF[kind]))}
-        for key, (name, known) in names.items():
-            if name is not None and name not in known:
-                text = str(UnknownName(f"{key} of a {kind} task" if key == "metric" else key, name, known))
+        for key, suitable in (("loss", SUITABLE[kind]), ("metric", METRICS_OF[kind])):
+            name = getattr(entry.task, key)
+            if name is not None and name not in suitable:
+                text = f"{key} {name!r} does not suit a {kind} target; choose one of {', '.join(suitable)}"
                 self._wrong(entry, key, text)
         if entry.task.class_weights is not None and not isinstance(entry.wanted.target, Classification):
             self._wrong(entry, "class_weights", f"class_weights need a classification, this is a {kind} task")
