@@ -1,4 +1,4 @@
-"""A first tasks.yaml from what lies in a folder: image folders, tables, texts and archives, with guesses as comments."""
+"""What lies in a folder that could be tasks: folders of images, tables, texts and archives."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def discover(folder: Path) -> list[Found]:
     found = [*_image_sets(folder, folder, DEPTH), *_table_sets(folder), *_archives(folder)]
     if not found:
         raise InvalidInput(
-            f"{folder}: nothing found that could be a task: no folder with one sub-folder of images a class, no .csv or "
-            ".parquet file with a column to learn, no .npz archive"
+            f"{folder}: nothing found that could be a task: no folder with one sub-folder of images a class, no .csv "
+            "or .parquet file with a column to learn, no .npz archive"
         )
     return found
 
