@@ -61,7 +61,7 @@ def _defaults(used: Sequence[Found]) -> list[str]:
     if used[0].kind == "images":
         sizes = {str(one.get("size")) for one in settings}
         native = settings[0].get("size") if settings and len(sizes) == 1 else None
-        channels = {one.get("channels") for one in settings} - {None}
+        channels = {int(one["channels"]) for one in settings if "channels" in one}
         if native is None:
             lines.append("  size: 64               # pixels a side; the images have several sizes")
         else:
