@@ -93,22 +93,21 @@ def columns(task: Task) -> list[str]:
     """Header of a CSV file of answers."""
     target = task.target
     if target.kind == "regression":
-        return [
-            "input",
-            *(["value"] if target.size == 1 else [f"value{n}" for n in range(1, target.size + 1)]),
-            "error",
-        ]
+        return ["input", *_values(target.size), "error"]
     first = ["labels"] if target.kind == "multilabel" else ["label", "probability"]
     return ["input", *first, *(f"p({label})" for label in target.labels), "error"]
+
+
+def _values(size: int) -> list[str]:
+    return ["value"] if size == 1 else [f"value{number}" for number in range(1, size + 1)]
 
 
 def flat(row: Row) -> Row:
     """An answer as the cells of one line; several labels are joined by semicolons."""
     if "values" in row:
         values = row["values"]
-        names = ["value"] if len(values) == 1 else [f"value{n}" for n in range(1, len(values) + 1)]
-        return {"input": row["input"], **dict(zip(names, values, strict=True))}
-    out = {key: row[key] for key in ("input", "label", "probability", "error") if key in row}
+        return {"input": row["input"], **dict(zip(_values(len(values)), values, strict=True))}
+    out: Row = {key: row[key] for key in row if key in ("input", "label", "probability", "error")}
     if "labels" in row:
         out["labels"] = ";".join(row["labels"])
     return {**out, **{f"p({label})": share for label, share in row.get("probabilities", {}).items()}}

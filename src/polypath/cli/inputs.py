@@ -159,9 +159,7 @@ def _check_columns(file: Path, task: Task, names: list[str], column: str | None,
         if missing:
             raise InvalidInput(f"{file}: column(s) {missing} missing; the file has {names}")
     elif _column(names, column, recorded) not in names:
-        wanted = (
-            f"no column {column!r}" if column else "which column holds the inputs is not known; name it by --column"
-        )
+        wanted = f"no column {column!r}" if column else "name the column of the inputs by --column"
         raise InvalidInput(f"{file}: {wanted}; the file has {names}")
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BATCH = 256
 
 
-class OnError(str, Enum):
+class OnError(StrEnum):
     """What an input that cannot be read does."""
 
     stop = "stop"
@@ -45,9 +45,7 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="Write the answers there: .csv, or .jsonl (one JSON object a line)."
-        ),
+        typer.Option("--out", metavar="FILE", help="Write the answers there: .csv or .jsonl (one object a line)."),
     ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="An input that cannot be read: stop, or skip it and name it.")
