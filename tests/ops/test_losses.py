@@ -42,7 +42,9 @@ def test_losses_stay_finite_for_extreme_outputs() -> None:
 
 
 def test_an_unknown_loss_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown loss 'hinge'; known: cross_entropy, smooth_cross_entropy, focal, mse, l1, huber, bce"):
+    with pytest.raises(
+        ValueError, match="unknown loss 'hinge'; known: cross_entropy, smooth_cross_entropy, focal, mse, l1, huber, bce"
+    ):
         named("hinge")
     assert {loss for losses in SUITABLE.values() for loss in losses} == set(LOSSES)
 

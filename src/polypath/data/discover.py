@@ -39,6 +39,8 @@ class Found:
         remarks: sentences for comments.
         shape: what must agree where layers are to be shared; sets that agree can be in one file.
         settings: of images, which all sets of a file must have in common.
+        rows: examples, without a stored test split.
+        classes: the most that any of its tasks has; 0 where it is not known.
     """
 
     kind: Kind
@@ -46,6 +48,8 @@ class Found:
     remarks: tuple[str, ...] = ()
     shape: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    classes: int = 0
 
 
 def discover(folder: Path) -> list[Found]:
@@ -112,7 +116,8 @@ def _image_set(folder: Path, root: Path, classes: Sequence[Path]) -> Found:
         settings["size"] = list(sides[0]) if len(sides) == 1 else None
     place = folder.relative_to(root).as_posix()
     task = {"name": folder.resolve().name, "dataset": f"folder:{place}"}
-    return Found("images", (task,), tuple(remarks), "images", settings)
+    count = sum(len(_images(child)) for child in classes)
+    return Found("images", (task,), tuple(remarks), "images", settings, count, len(classes))
 
 
 def _table_sets(root: Path) -> Iterator[Found]:
@@ -159,9 +164,10 @@ def _table_set(tables: Tables, dataset: str, place: Path) -> Found | None:
     for target in targets:
         name = place.stem if len(targets) == 1 else target
         tasks.append({"name": name.strip() or "task", **common, "target": target})
-    return Found(
-        kind, tuple(tasks), tuple(_remarks(tables, roles, targets, inputs)), dataset if kind != "images" else kind
-    )
+    sizes = [0 if _is_regression(tables, name, roles[name]) else _distinct(tables, name) for name in targets]
+    remarks = tuple(_remarks(tables, roles, targets, inputs))
+    shape = kind if kind == "images" else dataset
+    return Found(kind, tuple(tasks), remarks, shape, {}, len(tables.parts["train"]), max(sizes))
 
 
 def _inputs(roles: dict[str, Role], targets: Sequence[str]) -> tuple[list[str], Kind]:

@@ -77,7 +77,9 @@ def _defaults(used: Sequence[Found]) -> list[str]:
         lines.append(
             "  # test: 0.2            # share of the rows for the sealed test; a stored test split is used first"
         )
-    lines.append("  validation: 0.1        # share of the training examples for early stopping and choices")
+    # A tenth of what is left for training, four fifths of all, must hold every class.
+    small = any(one.rows * 0.8 * 0.1 < one.classes + 1 for one in used)
+    lines.append(f"  {'# ' if small else ''}validation: 0.1        # share of the training examples for early stopping")
     return lines
 
 

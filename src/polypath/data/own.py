@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from polypath.core.config import Config, describe
 from polypath.core.errors import UnknownName
@@ -60,6 +60,17 @@ class OwnTask(DataOptions):
     private_to: str | None = None
     seed: int = 0
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_as_texts(cls, value: Any) -> Any:
+        # YAML reads an unquoted label True or 3 as a truth value or a number.
+        return {str(key): weight for key, weight in value.items()} if isinstance(value, Mapping) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _truth_values_are_labels(cls, value: Any) -> Any:
+        return [str(one) if isinstance(one, bool) else one for one in value] if isinstance(value, list) else value
+
 
 class OwnConfig(Config):
     """The content of a tasks.yaml.
@@ -109,7 +120,7 @@ def _entries(values: Mapping[str, Any], problems: Collected) -> list[Entry]:
         problems.add(("tasks",), "own: a list of at least one task is required under tasks")
         problems.check(str(values.get("name", "own")))
     assert isinstance(given, (list, tuple))
-    defaults = values.get("defaults", {})
+    defaults = {} if values.get("defaults") is None else values["defaults"]  # nothing but comments below it
     if not isinstance(defaults, Mapping):
         problems.add(("defaults",), f"defaults: a mapping of settings is required, received {defaults!r}")
         defaults = {}
