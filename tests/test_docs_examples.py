@@ -1,32 +1,52 @@
-"""The Python examples of README.md and docs/ run as they stand there, each page in one namespace, top to bottom."""
+"""The Python examples of README.md and docs/ run as they stand there, each page in one namespace, top to bottom.
+
+Of tutorials the commands run too: every line of a `sh` block is a call of polypath, in this process.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from polypath.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"(?P<marker><!-- not run:(?P<reason>[^>]*)-->\s*)?^```python[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?P<marker><!-- not run:(?P<reason>[^>]*)-->\s*)?^```(?P<kind>python|sh)[^\n]*\n(?P<code>.*?)^```", re.M | re.S
+)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One block: where its code starts, the code, and why it does not run (None: it runs)."""
+    """One block: where its code starts, the code, why it does not run (None: it runs), and its language."""
 
     line: int
     code: str
     reason: str | None
+    kind: str = "python"
 
 
-def examples(text: str) -> Iterator[Example]:
+def examples(text: str, commands: bool = False) -> Iterator[Example]:
     for found in BLOCK.finditer(text):
         reason = found["reason"].strip() if found["marker"] else None
-        yield Example(text.count("\n", 0, found.start("code")) + 1, found["code"], reason)
+        if found["kind"] == "python" or commands:
+            yield Example(text.count("\n", 0, found.start("code")) + 1, found["code"], reason, found["kind"])
+
+
+def command(line: str, where: str) -> None:
+    """One line of a tutorial's `sh` block."""
+    words = shlex.split(line, comments=True)
+    assert words[:1] in ([], ["polypath"]), f"{where}: only calls of polypath run here; mark the block: {line}"
+    if words:
+        result = CliRunner(env={"POLYPATH_DEBUG": ""}).invoke(app, words[1:])
+        assert result.exit_code == 0, f"{where}: {line}\n{result.output}"
 
 
 def with_code() -> list[Path]:
@@ -50,9 +70,13 @@ def test_every_block_that_does_not_run_says_why(page: Path) -> None:
 @pytest.mark.parametrize("page", with_code(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # they save systems
+    monkeypatch.setenv("POLYPATH_CACHE", str(tmp_path / ".cache"))
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for example in examples(page.read_text()):
-        if example.reason is None:
+    for example in examples(page.read_text(), commands="tutorials" in page.parts):
+        if example.reason is None and example.kind == "sh":
+            for line in example.code.replace("\\\n", " ").splitlines():
+                command(line, f"{page.name}:{example.line}")
+        elif example.reason is None:
             # Blank lines in front: a traceback names the page and its line.
             code = compile("\n" * (example.line - 1) + example.code, str(page), "exec", dont_inherit=True)
             exec(code, namespace)

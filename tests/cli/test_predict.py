@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import polypath as pp
-from polypath.cli.predict import read
+from polypath.cli.inputs import read
 from polypath.core.task import Classification, Features, Task, Tokens
 
 Invoke = Callable[..., Any]

@@ -123,7 +123,7 @@ def test_rows_are_scaled_by_hand_in_every_form() -> None:
         (np.zeros((0, 2)), r"received \(0, 2\)"),
         (np.zeros((1, 2, 2)), r"received \(1, 2, 2\)"),
         ({"a": [1]}, r"column\(s\) \['b'\] missing; received \['a'\]"),
-        ([{"a": 1, "b": "x"}], r"numbers required in columns \['a', 'b'\]"),
+        ([{"a": 1, "b": "x"}], "numbers required in column 'b', row 0 holds 'x'"),
         ([[0.0, 1.0], [float("nan"), 0.0]], "NaN or infinity in row 1, column 'a'"),
         ([[0.0, float("inf")]], "row 0, column 'b'"),
     ],

@@ -158,9 +158,19 @@ def test_a_missing_column_is_named_with_the_nearest(table):
         whole(f"csv:{table}", column="prise", inputs=["weight"])
 
 
-def test_words_among_the_numbers_are_named(table):
-    with pytest.raises(InvalidInput, match=r"\['kind'\] hold something else"):
-        whole(f"csv:{table}", column="price", inputs=["weight", "kind"])
+def test_words_among_the_numbers_are_categories(table):
+    (price,) = whole(f"csv:{table}", column="price", inputs=["weight", "kind"])
+    assert price.task.preprocess.categories == {"kind": ("apple", "pear")} and price.task.inputs.size == 3
+    encoded = price.task.preprocess.encode(price.train.inputs())
+    weights = price.train.inputs()[:, 0]
+    assert torch.equal(encoded[:, 1], (weights % 2 == 0).float()) and torch.equal(encoded[:, 2], 1 - encoded[:, 1])
+
+
+def test_too_many_different_words_are_no_categories(tmp_path):
+    rows = "\n".join(f"{n},{n},word{n}" for n in range(300))
+    (tmp_path / "t.csv").write_text(f"x,y,id\n{rows}\n")
+    with pytest.raises(InvalidInput, match="'id' holds 300 different texts, categories need 1 to 256; leave it out"):
+        whole(f"csv:{tmp_path / 't.csv'}", column="x", inputs=["y", "id"])
 
 
 def test_missing_and_infinite_values_are_named(tmp_path):

@@ -14,6 +14,7 @@ from polypath.cli.diff import diff
 from polypath.cli.errors import Commands
 from polypath.cli.evaluate import evaluate
 from polypath.cli.history import history, prune, rollback
+from polypath.cli.init import init
 from polypath.cli.inspect import inspect
 from polypath.cli.methods import methods
 from polypath.cli.predict import predict
@@ -22,6 +23,7 @@ from polypath.cli.remove import remove
 from polypath.cli.rename import rename
 from polypath.cli.report import report
 from polypath.cli.run import run
+from polypath.cli.schema import schema
 from polypath.cli.show import examples
 from polypath.cli.train import train
 from polypath.cli.update import update
@@ -80,6 +82,13 @@ for _function, _panel, _epilog in (
             "polypath run part/cifar100 --quick --seeds 5 --out runs/x --resume",
             after="Leaves report.html, summary.json and VARIANT/seed-N/{results.json, metrics.jsonl, system/} in the "
             "folder of the run. `polypath recipes` lists what can be run.",
+        ),
+    ),
+    (
+        init,
+        _LEARN,
+        examples(
+            "polypath init photos", after="Writes photos/tasks.yaml and tasks.schema.json beside it; trains nothing."
         ),
     ),
     (
@@ -155,6 +164,7 @@ for _function, _panel, _epilog in (
     ),
     (rollback, _GROW, examples("polypath rollback clinic/system 3fa9c1")),
     (prune, _GROW, examples("polypath prune clinic/system --keep 3", "polypath prune clinic/system --keep 0")),
+    (schema, _LOOK, examples("polypath schema", "polypath schema --out tasks.schema.json")),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
     (recipes, _LOOK, examples("polypath recipes", "polypath recipes --json")),
     (methods, _LOOK, examples("polypath methods", "polypath methods part   every setting of one method")),

@@ -26,9 +26,11 @@ def evaluate(
     suite = None
     if data is not None:
         from polypath.cli.suites import described
+        from polypath.cli.train import placed
         from polypath.data import build
 
-        suite = build(described(data))
+        with placed(data):
+            suite = build(described(data))
     scores = system.evaluate(suite)
     if as_json:
         print_json(scores)

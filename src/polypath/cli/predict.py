@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polypath.cli.show import SystemFolder, listing, print_tables
+from polypath.cli.answers import FORMATS, Row, answers_table, row_of, write_answers
+from polypath.cli.inputs import Given, files_of, given
+from polypath.cli.show import SystemFolder, note, print_tables
 from polypath.cli.systems import opened
 
 if TYPE_CHECKING:
     from polypath.core.task import Task
-    from polypath.prediction import Prediction
     from polypath.system import System
 
 BATCH = 256
-INPUTS = ("inputs", "images", "x", "X", "x_test", "arr_0")  # keys of an archive that are taken for the inputs
+
+
+class OnError(StrEnum):
+    """What an input that cannot be read does."""
+
+    stop = "stop"
+    skip = "skip"
 
 
 def predict(
@@ -28,130 +38,141 @@ def predict(
     ],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Image files, .npy or .npz arrays, .csv rows, .txt texts (one a file)."),
+        typer.Argument(
+            metavar="FILE|FOLDER...",
+            help="Images, .npy or .npz arrays, .csv or .parquet rows, .txt texts (one a file); folders of them.",
+        ),
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the answers there: .csv or .jsonl (one object a line)."),
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="An input that cannot be read: stop, or skip it and name it.")
+    ] = OnError.stop,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="Column of a table that holds texts or images.",
+            show_default="the one learned from",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and input.")] = False,
 ) -> None:
-    """Ask one task about raw inputs; everything they need on the way to the network travels with the task."""
+    """Ask one task about raw inputs; everything they need on the way to the network travels with the task.
+
+    Values of a regression are in the units of the data it was learned from.
+    """
     system = opened(folder)
     found = system.network.task_named(task)
-    inputs = [(name, one) for file in files for name, one in read(file, found)]  # all are checked before any answer
-    answers = (row for start in range(0, len(inputs), BATCH) for row in _asked(system, task, inputs[start:][:BATCH]))
-    if as_json:
-        for row in answers:
+    _check_out(out, files)
+    paths = files_of(files, found)
+    entry = system.entries.get(task)
+    recorded = tuple(entry.facts.get("input_columns", ())) if entry is not None else ()
+    with _progress(len(paths), out is not None) as step:
+        inputs = _inputs(paths, found, column, recorded, on_error, step)
+        answers = _asked(system, found, inputs)
+        if out is not None:
+            told, failed = write_answers(out, found, answers)
+        else:
+            rows = list(answers)  # before anything is printed, so that an error leaves no half of an answer
+            told, failed = sum("error" not in row for row in rows), sum("error" in row for row in rows)
+    if out is not None:
+        note(f"{told:,} answer(s) in {out}" + (f"; {failed:,} input(s) could not be read." if failed else "."))
+    elif as_json:
+        for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        print_tables(answers_table(task, rows))
+    if not told:
+        from polypath.core.errors import InvalidInput
+
+        raise InvalidInput(f"none of the {failed} input(s) could be read")
+
+
+def _check_out(out: Path | None, files: Sequence[Path]) -> None:
+    from polypath.core.errors import InvalidInput
+
+    if out is None:
         return
-    print_tables(_table(task, answers))
+    if out.suffix.lower() not in FORMATS:
+        raise InvalidInput(f"--out {out}: a name that ends in {', '.join(FORMATS)} is required")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise InvalidInput(f"--out {out}: {'is a folder' if out.is_dir() else 'its folder does not exist'}")
+    if out.resolve() in [file.resolve() for file in files]:
+        raise InvalidInput(f"--out {out}: is one of the inputs, which would be lost")
 
 
-def read(file: Path, task: Task) -> Iterator[tuple[str, Any]]:
-    """(name, decoded input) of everything in a file; a file of several inputs numbers them from 0.
+def _progress(total: int, wanted: bool) -> AbstractContextManager[Any]:
+    """A bar over files on a terminal, and what moves it."""
+    from contextlib import contextmanager
 
-    Raises:
-        InvalidInput: the file cannot be read or does not fit the task; names the file.
-    """
-    from polypath.core.errors import InvalidInput
-
-    try:
-        if task.preprocess.kind == "text":
-            yield str(file), file.read_text(encoding="utf-8")
+    @contextmanager
+    def bar() -> Iterator[Any]:
+        if not sys.stderr.isatty() or (total < 2 and not wanted):
+            yield lambda inputs: None
             return
-        decoded = task.preprocess.decode(_raw(file, task.preprocess.kind))
-    except InvalidInput as error:
-        text = str(error)
-        raise InvalidInput(text if str(file) in text else f"{file}: {text}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{file}: is no text in UTF-8 ({error.reason})") from error
-    for number, one in enumerate(decoded):
-        yield str(file) if len(decoded) == 1 else f"{file}[{number}]", one
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"), TextColumn("{task.fields[inputs]:,} inputs"))
+        with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as shown:
+            row = shown.add_task("", total=total, inputs=0)
+            done = 0
+
+            def step(inputs: int) -> None:
+                nonlocal done
+                done += inputs
+                shown.update(row, advance=1, inputs=done)
+
+            yield step
+
+    return bar()
 
 
-def _raw(file: Path, kind: str) -> Any:
+def _inputs(
+    paths: Sequence[Path], task: Task, column: str | None, recorded: Sequence[str], on_error: OnError, step: Any
+) -> Iterator[Given]:
     from polypath.core.errors import InvalidInput
 
-    suffix = file.suffix.lower()
-    if not file.is_file():
-        raise InvalidInput(f"{file}: {'is a folder; name files' if file.is_dir() else 'does not exist'}")
-    if suffix in (".npy", ".npz"):
-        return _array(file)
-    if kind == "image":
-        return file
-    if suffix == ".csv":
-        return _columns(file)
-    raise InvalidInput(f"{file}: a .csv, .npy or .npz file is required for a task on tables")
+    for path in paths:
+        count = 0
+        for one in given(path, task, column, recorded):
+            if one.error is not None:
+                if on_error is OnError.stop:
+                    raise InvalidInput(one.error)
+                note(f"Skipped: {one.error}")
+            count += 1
+            yield one
+        step(count)
 
 
-def _array(file: Path) -> Any:
-    import numpy as np
-
-    from polypath.core.errors import InvalidInput
-
-    try:
-        with file.open("rb") as handle:  # ours to close: NumPy leaves a damaged archive open
-            held = np.load(handle, allow_pickle=False)
-            if isinstance(held, np.ndarray):
-                return held
-            keys = [key for key in INPUTS if key in held] or (list(held) if len(held.files) == 1 else [])
-            if not keys:
-                raise InvalidInput(
-                    f"{file}: one array, or one named {', '.join(INPUTS)}, is required; found {held.files}"
-                )
-            return held[keys[0]]
-    except InvalidInput:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy each have their own for damaged files
-        raise InvalidInput(f"{file}: cannot be read as NumPy arrays: {error}") from error
+def _asked(system: System, task: Task, inputs: Iterable[Given]) -> Iterator[Row]:
+    """Answers in the order of the inputs, a batch at a time."""
+    waiting: list[Given] = []
+    for one in inputs:
+        waiting.append(one)
+        if len(waiting) == BATCH:
+            yield from _answered(system, task, waiting)
+            waiting = []
+    yield from _answered(system, task, waiting)
 
 
-def _columns(file: Path) -> dict[str, list[str]]:
-    import csv
-
-    from polypath.core.errors import InvalidInput
-
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened_file:
-            rows = list(csv.DictReader(opened_file, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file}: cannot be read as CSV: {error}") from error
-    if not rows:
-        raise InvalidInput(f"{file}: a header line with column names and at least one row are required")
-    ragged = [number for number, row in enumerate(rows, start=2) if None in row or None in row.values()]
-    if ragged:
-        raise InvalidInput(f"{file}: line {ragged[0]} has not as many values as the header has columns")
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _asked(system: System, task: str, inputs: list[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+def _answered(system: System, task: Task, waiting: Sequence[Given]) -> Iterator[Row]:
     import torch
 
-    held = [one for _, one in inputs]
-    prediction = system.predict(task, held if isinstance(held[0], str) else torch.stack(held))
-    labels = getattr(system.tasks[task].target, "labels", ())
-    for number, (name, _) in enumerate(inputs):
-        yield {"input": name, "task": task, **_answer(prediction, number, labels)}
-
-
-def _answer(prediction: Prediction, number: int, labels: Iterable[str]) -> dict[str, Any]:
-    if prediction.values is not None:
-        return {"values": prediction.values[number].tolist()}
-    assert prediction.labels is not None and prediction.probabilities is not None
-    shares = prediction.probabilities[number].tolist()
-    label = prediction.labels[number]
-    out: dict[str, Any] = {"labels": label} if isinstance(label, list) else {"label": label, "probability": max(shares)}
-    return {**out, "probabilities": dict(zip(labels, shares, strict=True))}
-
-
-def _table(task: str, answers: Iterable[dict[str, Any]]) -> Any:
-    rows: list[tuple[str, ...]] = []
-    header: tuple[str, ...] = ("input", "label", "probability")
-    for row in answers:
-        if "values" in row:
-            header = ("input", "value")
-            rows.append((row["input"], ", ".join(f"{value:.4g}" for value in row["values"])))
-        elif "labels" in row:
-            header = ("input", "labels", "probabilities")
-            shares = ", ".join(f"{row['probabilities'][label]:.3f}" for label in row["labels"])
-            rows.append((row["input"], ", ".join(row["labels"]) or "none", shares or "–"))
-        else:
-            rows.append((row["input"], row["label"], f"{row['probability']:.3f}"))
-    return listing(f"Answers of {task}", header, rows)
+    held = [one.value for one in waiting if one.error is None]
+    labels = getattr(task.target, "labels", ())
+    prediction = None
+    if held:
+        prediction = system.predict(task.name, held if isinstance(held[0], str) else torch.stack(held), batch=BATCH)
+    number = 0
+    for one in waiting:
+        if one.error is not None:
+            yield {"input": one.name, "task": task.name, "error": one.error}
+            continue
+        assert prediction is not None
+        yield {"input": one.name, "task": task.name, **row_of(prediction, number, labels)}
+        number += 1

@@ -16,7 +16,7 @@ def described(file: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: it cannot be read, or is neither.
     """
-    from polypath.data.own import load_own
+    from polypath.data.tasks_file import load_own
 
     content = _kind(file)
     if content is None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
 from polypath.cli.run import DryRun, Overrides, Resume
-from polypath.cli.show import AsJson
+from polypath.cli.show import AsJson, print_tables
 
 if TYPE_CHECKING:
+    from polypath.core.examples import Suite
     from polypath.recipes.experiment import Experiment
 
 
@@ -33,52 +35,86 @@ def train(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Learn your own tasks, print the table, write report.html and a system that answers raw inputs."""
-    from polypath.cli.suites import described
-    from polypath.methods import method_class
+    """Learn your own tasks: what is in the data is shown first, then a table of results, report.html and a system."""
     from polypath.recipes import experiment as experiments
     from polypath.train.devices import first_process
 
-    values = described(suite)
-    chosen = values.get("seed", 0) if seed is None else seed
-    name = method_class(method).name
-    experiment = experiments.altered(
-        experiments.Experiment.of(
-            {
-                "recipe": "own",
-                "title": str(values.get("name") or suite.stem),
-                "paper": "",
-                "suite": values,
-                "variants": {name: {"method": method}},
-                "main": name,
-                "seeds": [chosen],
-            }
-        ),
-        overrides or (),
-    )
+    with placed(suite):
+        experiment = experiment_of(suite, method, overrides or (), seed)
+        ((name, variant),) = experiment.variants.items()
+        suites = experiments.fitting(experiment, experiment.seeds[0])
     if dry_run:
-        outcome.show_plan(experiment, experiments.planned(experiment), as_json)
+        _show_plan(experiment, suites[name], as_json)
         return
     words = ["train", str(suite), "--method", method, "--out", str(out)]
     words += [word for text in overrides or () for word in ("--set", text)]
     words += ["--seed", str(seed)] if seed is not None else []
+    if not as_json and first_process():
+        _show_data(suites[name])
     with resumable(out, words, "run.json"):
-        _learn(experiment, out, resume)
+        _learn(experiment, suites[name], out, resume)
         if not first_process():
             return  # one of several processes of this run; the first one shows and writes
         outcome.finish(out, as_json)
 
 
-def _learn(experiment: Experiment, out: Path, resume: bool) -> None:
-    from polypath.learning import learn
+def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> Experiment:
+    """The run of one method on the tasks of a file."""
+    from polypath.cli.suites import described
+    from polypath.methods import method_class
     from polypath.recipes import experiment as experiments
 
+    values = described(file)
+    name = method_class(method).name
+    return experiments.altered(
+        experiments.Experiment.of(
+            {
+                "recipe": "own",
+                "title": str(values.get("name") or file.stem),
+                "paper": "",
+                "suite": values,
+                "variants": {name: {"method": method}},
+                "main": name,
+                "seeds": [values.get("seed", 0) if seed is None else seed],
+            }
+        ),
+        overrides,
+    )
+
+
+def placed(file: Path) -> AbstractContextManager[None]:
+    """Inside the block, mistakes in the tasks of a file are told with their lines."""
+    from polypath.data.tasks_file import located
+
+    return located(file) if file.exists() else nullcontext()
+
+
+def _show_data(suite: Suite) -> None:
+    from polypath.cli.data_table import data_table
+
+    print_tables(data_table(suite))
+
+
+def _show_plan(experiment: Experiment, suite: Suite, as_json: bool) -> None:
+    from polypath.cli.data_table import about
+    from polypath.recipes import experiment as experiments
+
+    plan = experiments.planned(experiment, {name: suite for name in experiment.variants})
+    if as_json:
+        plan = {**plan, "data": [about(data) for data in suite]}
+    else:
+        _show_data(suite)
+    outcome.show_plan(experiment, plan, as_json)
+
+
+def _learn(experiment: Experiment, suite: Suite, out: Path, resume: bool) -> None:
+    from polypath.learning import learn
+
     ((name, variant),) = experiment.variants.items()
-    seed = experiment.seeds[0]
     learn(
         variant.method,
-        experiments.fitting(experiment, seed)[name],
-        seed=seed,
+        suite,
+        seed=experiment.seeds[0],
         out=out,
         resume=resume,
         labels={"recipe": experiment.recipe, "variant": name, "size": experiment.size},

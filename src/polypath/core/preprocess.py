@@ -7,6 +7,7 @@ the network sees (normalised floats, tokens). Training data is decoded once, aug
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -141,23 +142,43 @@ class ImagePreprocess(Config):
 
 
 class TablePreprocess(Config):
-    """Rows: float32 (n, columns), encoded to (x - mean) / std.
+    """Rows: float32 (n, columns), encoded to (n, width): numbers to (x - mean) / std, categories to 0/1 columns.
+
+    A category is kept as its number in `categories`, -1 for a missing value or one that training did not hold; both
+    are encoded as zeros only. Values are compared as `category` writes them, so that 3, "3" and 3.0 are the same.
 
     Args:
         columns: names in the order the network expects.
-        mean, std: one number a column, from the training split.
+        mean, std: one number a column, from the training split (0 and 1 for categories).
+        categories: column -> its values; encoded as one 0/1 number a value, in this order.
     """
 
     kind: Literal["table"] = "table"
     columns: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    categories: dict[str, tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> TablePreprocess:
+        strange = [name for name in self.categories if name not in self.columns]
+        empty = [name for name, values in self.categories.items() if not values or len(set(values)) < len(values)]
+        if strange or empty:
+            raise ValueError(f"categories need different values, of columns in {list(self.columns)}: {strange + empty}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Numbers a row is encoded to."""
+        return sum(len(self.categories.get(name, "1")) for name in self.columns)
 
     def decode(self, raw: Any) -> torch.Tensor:
         """float32 (n, columns) from an array, a mapping of columns, one row mapping or a list of row mappings.
 
+        A tensor holds decoded rows already: categories as their numbers.
+
         Raises:
-            InvalidInput: a missing column, another number of columns, NaN or infinite values.
+            InvalidInput: a missing column, another number of columns, NaN or infinite values, no such category number.
         """
         if hasattr(raw, "to_dict") and hasattr(raw, "columns"):  # a data frame of any library
             raw = {name: np.asarray(raw[name]) for name in raw.columns}
@@ -166,11 +187,7 @@ class TablePreprocess(Config):
         elif isinstance(raw, Sequence) and raw and isinstance(raw[0], Mapping):
             rows = torch.cat([self._from_columns(row) for row in raw])
         else:
-            try:
-                rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
-            except (TypeError, ValueError) as error:
-                raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
-            rows = rows[None] if rows.ndim == 1 else rows
+            rows = self._from_array(raw)
         if rows.ndim != 2 or rows.shape[1] != len(self.columns) or len(rows) == 0:
             wanted = f"(n, {len(self.columns)}) with columns {list(self.columns)}"
             raise InvalidInput(f"rows: shape {wanted} required, received {tuple(rows.shape)}")
@@ -180,22 +197,102 @@ class TablePreprocess(Config):
                 f"rows: finite values required, received NaN or infinity in row {where[0]}, "
                 f"column {self.columns[where[1]]!r}"
             )
+        for name, values in self.categories.items():
+            codes = rows[:, self.columns.index(name)]
+            if ((codes != codes.round()) | (codes < -1) | (codes >= len(values))).any():
+                raise InvalidInput(f"rows: column {name!r} holds the numbers of its {len(values)} categories, or -1")
         return rows
 
     def encode(self, stored: torch.Tensor) -> torch.Tensor:
-        """float32 (n, columns), scaled."""
+        """float32 (n, width), scaled; categories as 0/1 columns in their column's place."""
         mean = torch.tensor(self.mean, device=stored.device)
-        return (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        scaled = (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        if not self.categories:
+            return scaled
+        parts = []
+        for place, name in enumerate(self.columns):
+            column = scaled[:, place : place + 1]
+            if name in self.categories:
+                numbers = torch.arange(len(self.categories[name]), device=stored.device)
+                column = (stored[:, place : place + 1] == numbers).float()
+            parts.append(column)
+        return torch.cat(parts, dim=1)
+
+    def _from_array(self, raw: Any) -> torch.Tensor:
+        """Rows without names; categories of anything but a tensor are read as values."""
+        if not self.categories or isinstance(raw, torch.Tensor):
+            try:
+                rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+            except (TypeError, ValueError) as error:
+                raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
+            return rows[None] if rows.ndim == 1 else rows
+        given = np.asarray(raw, dtype=object)
+        given = given[None] if given.ndim == 1 else given
+        if given.ndim != 2 or given.shape[1] != len(self.columns):
+            return torch.zeros(given.shape)  # refused for its shape
+        return self._from_columns({name: given[:, place] for place, name in enumerate(self.columns)})
 
     def _from_columns(self, raw: Mapping[str, Any]) -> torch.Tensor:
         missing = [name for name in self.columns if name not in raw]
         if missing:
             raise InvalidInput(f"rows: column(s) {missing} missing; received {list(raw)}")
-        try:
-            parts = [np.atleast_1d(np.asarray(raw[name], dtype=np.float32)) for name in self.columns]
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"rows: numbers required in columns {list(self.columns)}: {error}") from error
+        parts = [self._column(name, np.atleast_1d(np.asarray(raw[name]))) for name in self.columns]
+        if len({len(part) for part in parts}) > 1:
+            sizes = {name: len(part) for name, part in zip(self.columns, parts, strict=True)}
+            raise InvalidInput(f"rows: as many values in every column required, received {sizes}")
         return torch.from_numpy(np.stack(parts, axis=1))
+
+    def _column(self, name: str, values: np.ndarray) -> np.ndarray:
+        """float32 (n,) of one column; NaN where a number is missing."""
+        if name in self.categories:
+            known = {value: number for number, value in enumerate(self.categories[name])}
+            return np.array([known.get(category(value), -1) for value in values.tolist()], dtype=np.float32)
+        try:
+            return values.astype(np.float32)
+        except (TypeError, ValueError):
+            return np.array([_number(value, name, row) for row, value in enumerate(values.tolist())], dtype=np.float32)
+
+
+_WORDS = {"true": 1.0, "false": 0.0, "": math.nan, "none": math.nan}
+
+
+def _number(value: Any, column: str, row: int) -> float:
+    """A number from what a file may hold in its place; NaN for nothing."""
+    text = str(value).strip().lower()
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidInput(f"rows: numbers required in column {column!r}, row {row} holds {value!r}") from error
+
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")  # read as such: a float would change identifiers of many digits
+
+
+def category(value: Any) -> str:
+    """How a category is written: truth values as "true" and "false", numbers without trailing zeros, "" for nothing.
+
+    Files differ in how they hold the same value ("3", 3, 3.0); this makes them one.
+
+    Example:
+        >>> [category(value) for value in (3, "3.0", " red ", True, None, float("nan"))]
+        ['3', '3', 'red', 'true', '', '']
+    """
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return "" if value is None else str(bool(value)).lower()
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if _WHOLE.fullmatch(text):
+        return str(int(text))
+    try:
+        number = float(text) if "_" not in text else math.inf  # Python reads "1_000" as a number, files mean a name
+    except ValueError:
+        return text
+    if not math.isfinite(number):
+        return "" if isinstance(value, (float, np.floating)) and math.isnan(number) else text
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 class TextPreprocess(Config):

@@ -115,6 +115,13 @@ class MultiLabel(Config):
         return len(self.labels)
 
 
+# Kind of target -> metrics that fit it (`polypath.metrics` computes them); the first one is the default.
+METRICS_OF: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1_macro", "auc"),
+    "regression": ("mse", "mae", "r2", "mse_scaled"),
+    "multilabel": ("f1_macro", "accuracy", "exact_match", "auc"),
+}
+
 InputSpec = Annotated[Image | Features | Tokens, Field(discriminator="kind")]
 Target = Annotated[Classification | Regression | MultiLabel, Field(discriminator="kind")]
 
@@ -131,6 +138,7 @@ class Task(Config):
         class_weights: weight of each label in the loss (classification only).
         loss: a name in `polypath.ops.losses.LOSSES`; None follows from the target.
         metric: a name in `polypath.metrics.METRICS`; None follows from the target.
+        loss_weight: factor of the task's loss; matters where tasks are trained together.
     """
 
     name: str
@@ -141,6 +149,7 @@ class Task(Config):
     class_weights: tuple[float, ...] | None = None
     loss: str | None = None
     metric: str | None = None
+    loss_weight: float = Field(1.0, gt=0)
 
     @field_validator("name")
     @classmethod
@@ -161,6 +170,11 @@ class Task(Config):
             if min(weights) < 0:
                 raise ValueError("class_weights must not be negative")
         losses.named(self.loss or self.default_loss)
+        suitable = losses.SUITABLE[self.target.kind]
+        if self.loss is not None and self.loss not in suitable:
+            raise ValueError(
+                f"loss {self.loss!r} does not suit a {self.target.kind} target; choose one of {', '.join(suitable)}"
+            )
         return self
 
     @property
@@ -173,18 +187,20 @@ class Task(Config):
         """The metric that follows from the target."""
         return {"classification": "accuracy", "regression": "mse", "multilabel": "f1_macro"}[self.target.kind]
 
-    def loss_of(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch, a scalar in float32.
+    def loss_of(self, outputs: torch.Tensor, targets: torch.Tensor, weighted: bool = True) -> torch.Tensor:
+        """Mean loss of a batch times `loss_weight`, a scalar in float32.
 
         Args:
             outputs: (n, target.outputs) raw network outputs.
             targets: (n,) int64 class indices, or (n, size) floats (regression targets already scaled).
+            weighted: whether `loss_weight` counts; not where tasks are compared with each other.
         """
         function = losses.named(self.loss or self.default_loss)
         weights = None
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, device=outputs.device)
-        return function(outputs.float(), targets, weights)
+        found = function(outputs.float(), targets, weights)
+        return found if self.loss_weight == 1 or not weighted else self.loss_weight * found
 
     def renamed(self, name: str) -> Task:
         """The same task under another name."""

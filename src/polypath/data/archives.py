@@ -10,7 +10,7 @@ import numpy as np
 
 from polypath.core.errors import InvalidInput
 from polypath.data import images
-from polypath.data.columns import DataSet
+from polypath.data.columns import DataSet, Missing
 from polypath.data.given import from_arrays
 
 # (inputs, targets) of each stored split, in the namings that are in use.
@@ -30,7 +30,7 @@ _NAMINGS: dict[str, tuple[tuple[str, str], ...]] = {
 _NAMES = ("label_names", "class_names", "classes")
 
 
-def from_npz(files: Sequence[Path], name: str, shape: images.Shape) -> DataSet:
+def from_npz(files: Sequence[Path], name: str, shape: images.Shape, missing: Missing = "refuse") -> DataSet:
     """The data set in one or more archives, whose arrays are joined in the order of the files.
 
     Raises:
@@ -59,7 +59,7 @@ def from_npz(files: Sequence[Path], name: str, shape: images.Shape) -> DataSet:
         }
     except ValueError as error:
         raise InvalidInput(f"{name}: the parts do not fit together: {error}") from error
-    return from_arrays(joined, shape, name, labels)
+    return from_arrays(joined, shape, name, labels, missing=missing)
 
 
 def _pair(arrays: dict[str, np.ndarray], namings: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, np.ndarray] | None:

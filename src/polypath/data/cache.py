@@ -28,10 +28,18 @@ def folder() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "polypath"
 
 
-def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and modification time of every file: what a cache key depends on."""
+def stamp(files: Iterable[Path], absent: bool = False) -> list[tuple[str, int, int]]:
+    """Path, size and modification time of every file: what a cache key depends on.
+
+    Args:
+        files: the files.
+        absent: whether files may be missing, which is noted, or are an OSError.
+    """
     out = []
     for file in files:
+        if absent and not file.exists():
+            out.append((str(file.absolute()), -1, 0))
+            continue
         status = file.stat()
         out.append((str(file.resolve()), status.st_size, status.st_mtime_ns))
     return out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -12,18 +13,34 @@ from polypath.core.examples import Source
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data.catalogue import Entry, Grouping, Kind, TargetKind
 
+# What a missing value of a target column is: refused; an empty cell, that leaves its row out; that or NaN.
+Missing = Literal["refuse", "skip", "skip_nan"]
+
 
 @dataclass(frozen=True)
 class Column:
     """One value a row.
 
     Args:
-        values: (n,) int64 class numbers where `labels` is given, else (n,) or (n, size) floats.
+        values: (n,) int64 class numbers where `labels` is given, else (n,) or (n, size) floats; -1 and NaN where the
+            value is missing and that is allowed.
         labels: class names, or None for numbers.
+        there: bool (n,), which rows have a value; None where the values say it.
     """
 
     values: np.ndarray
     labels: tuple[str, ...] | None = None
+    there: np.ndarray | None = None
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which rows have a value, bool (n,): those in `there`, else class numbers from 0 on, numbers but for NaN."""
+        if self.there is not None:
+            return self.there
+        if self.labels is not None and self.values.ndim == 1:
+            return self.values >= 0
+        rows = self.values.reshape(len(self.values), -1)
+        return ~np.isnan(rows).any(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,9 @@ class DataSet:
         source: decoded images or table rows; None for text.
         texts: the texts, for text; None otherwise.
         columns: feature names, for tables.
+        categories: feature name -> its values, where it holds categories; the source holds their numbers, -1 for none.
+        readable: bool (n,), which images can be read; None: all, as far as is known.
+        unreadable: names of those that cannot.
         pixels: decoding step of images; mean and std are set when tasks are made.
         hashes: 64-bit content hash of every row, computed when asked for.
         entry: catalogue entry, where the set has one.
@@ -52,6 +72,9 @@ class DataSet:
     source: Source | None = None
     texts: Sequence[str] | None = None
     columns: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readable: np.ndarray | None = None
+    unreadable: tuple[str, ...] = ()
     pixels: ImagePreprocess | None = None
     entry: Entry | None = None
     default_target: str | None = None

@@ -14,7 +14,7 @@ from polypath.core.examples import Source, TensorSource
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data import images
 from polypath.data.catalogue import Entry
-from polypath.data.columns import Column, DataSet, coded
+from polypath.data.columns import Column, DataSet, Missing, coded
 
 
 def from_arrays(
@@ -24,6 +24,7 @@ def from_arrays(
     labels: Sequence[str] | None = None,
     entry: Entry | None = None,
     columns: Sequence[str] | None = None,
+    missing: Missing = "refuse",
 ) -> DataSet:
     """The data set in an (inputs, targets) pair, or a mapping of stored split to one.
 
@@ -35,6 +36,7 @@ def from_arrays(
         labels: class names in the order of the class numbers.
         entry: catalogue entry.
         columns: feature names, for rows.
+        missing: whether NaN may stand for a target that is missing (`skip_nan`).
 
     Raises:
         InvalidInput: wrong shapes, different numbers of inputs and targets, NaN or infinite values.
@@ -56,7 +58,7 @@ def from_arrays(
         start += len(x)
         inputs.append(x)
         targets.append(np.asarray(y))
-    column = _target(np.concatenate(targets), labels, name)
+    column = _target(np.concatenate(targets), labels, name, missing)
     common: dict[str, Any] = {
         "name": name,
         "parts": parts,
@@ -189,7 +191,7 @@ def _plain(values: Any) -> Any:
     return array
 
 
-def _target(values: np.ndarray, labels: Sequence[str] | None, name: str) -> Column:
+def _target(values: np.ndarray, labels: Sequence[str] | None, name: str, missing: Missing = "refuse") -> Column:
     if labels is not None or values.dtype.kind in "iubUO":
         if values.ndim == 2:  # 0/1 rows
             return Column(values.astype(np.int64), None if labels is None else tuple(labels))
@@ -197,7 +199,8 @@ def _target(values: np.ndarray, labels: Sequence[str] | None, name: str) -> Colu
             return coded(values, labels)
         except InvalidInput as error:
             raise InvalidInput(f"{name}: {error}") from error
-    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    wrong = np.isinf(values) if missing == "skip_nan" else ~np.isfinite(values)
+    bad = np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))
     if bad.size:
         raise InvalidInput(f"{name}: finite targets required, received NaN or infinity in row(s) {bad[:5].tolist()}")
     return Column(values.astype(np.float64))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,12 +29,18 @@ Fit = Literal["exact", "stretch", "crop"]
 
 
 class Shape(Config):
-    """How images are brought to one shape; None keeps what the first image has."""
+    """How images are brought to one shape; None keeps what the first image has.
+
+    Args:
+        size, fit, shorter_side, channels: see `polypath.core.preprocess.ImagePreprocess`.
+        on_error: an image that cannot be read stops everything, or is left out and named.
+    """
 
     size: int | tuple[int, int] | None = None
     fit: Fit | None = None
     shorter_side: int | None = None
     channels: Literal[1, 3] | None = None
+    on_error: Literal["stop", "skip"] = "stop"
 
     def preprocess(self, native: tuple[int, int, int]) -> ImagePreprocess:
         """The decoding step for images whose first one is `native` (channels, height, width)."""
@@ -79,12 +87,12 @@ class Encoded(ABC):
             with self.read(row) as image:  # closes the file; the loaded pixels stay
                 image.load()
                 return image
-        except (OSError, SyntaxError, ValueError) as error:
+        except unreadable() as error:
             raise InvalidInput(f"image {self.name(row)} cannot be read: {error}") from error
 
-    def native(self) -> tuple[int, int, int]:
-        """Channels, height and width of the first image."""
-        image = self.open(0)
+    def native(self, row: int = 0) -> tuple[int, int, int]:
+        """Channels, height and width of image `row`, the first one by default."""
+        image = self.open(row)
         grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
         return (1 if grey else 3, image.size[1], image.size[0])
 
@@ -98,14 +106,17 @@ class Files(Encoded):
     def __len__(self) -> int:
         return len(self.files)
 
-    def stamp(self) -> object:
+    def stamp(self, absent: bool = False) -> object:
         """Path, size and time of every file.
+
+        Args:
+            absent: files may be missing.
 
         Raises:
             InvalidInput: a file is not there; named.
         """
         try:
-            return cache.stamp(self.files)
+            return cache.stamp(self.files, absent)
         except OSError as error:
             raise InvalidInput(f"image {error.filename!r} cannot be read: {error.strerror}") from error
 
@@ -180,8 +191,40 @@ class StreamSource:
         return torch.from_numpy(decode(self.encoded, self.preprocess, index.tolist()))
 
 
-def decode(encoded: Encoded, preprocess: ImagePreprocess, rows: Iterable[int]) -> np.ndarray:
-    """uint8 (n, channels, height, width) of the given images.
+def unreadable() -> tuple[type[Exception], ...]:
+    """What Pillow raises for files that are no image, cut off or damaged."""
+    from PIL import Image
+
+    kinds = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+    return (*kinds, Image.DecompressionBombError)
+
+
+def readable(encoded: Encoded, name: str, key: object | None) -> np.ndarray:
+    """Which images can be read, bool (n,): every one is decoded once, and the answer kept on disk where there is a key.
+
+    Raises:
+        InvalidInput: none can.
+    """
+
+    def build() -> np.ndarray:
+        found = np.ones(len(encoded), dtype=bool)
+        for row in range(len(encoded)):
+            try:
+                encoded.open(row)
+            except InvalidInput:
+                found[row] = False
+        return found
+
+    good = build() if key is None else cache.cached(f"{name}-readable", ["readable", key], build)
+    if len(good) and not good.any():
+        raise InvalidInput(f"{name}: none of the {len(good)} images can be read, the first is {encoded.name(0)}")
+    return good
+
+
+def decode(
+    encoded: Encoded, preprocess: ImagePreprocess, rows: Iterable[int], good: np.ndarray | None = None
+) -> np.ndarray:
+    """uint8 (n, channels, height, width) of the given images; black where `good` says that one cannot be read.
 
     Raises:
         InvalidInput: an image of another size (where fit is exact) or one that cannot be read; named.
@@ -191,6 +234,9 @@ def decode(encoded: Encoded, preprocess: ImagePreprocess, rows: Iterable[int]) -
     mode = "L" if channels == 1 else "RGB"
     out = np.empty((len(rows), channels, height, width), dtype=np.uint8)
     for place, row in enumerate(rows):
+        if good is not None and not good[row]:
+            out[place] = 0
+            continue
         image = encoded.open(row)
         image = image if image.mode == mode else image.convert(mode)
         if image.size != (width, height):
@@ -213,6 +259,7 @@ def source(
     name: str,
     key: object | None,
     keep: Callable[[], Encoded] | None = None,
+    good: np.ndarray | None = None,
 ) -> tuple[Source, ImagePreprocess]:
     """A source of decoded images, and the decoding step (its mean and std still to be set).
 
@@ -223,6 +270,7 @@ def source(
         name: of the cache file.
         key: what the pixels depend on; None where there is no file to remember them by (kept in memory).
         keep: as `load`, for images that will be decoded again and again.
+        good: which images can be read; None: all.
     """
     preprocess = shape.preprocess(native)
     if max(preprocess.height, preprocess.width) > SMALL:
@@ -230,12 +278,13 @@ def source(
 
     def build() -> np.ndarray:
         encoded = load()
-        return decode(encoded, preprocess, range(len(encoded)))
+        return decode(encoded, preprocess, range(len(encoded)), good)
 
     if key is None:
         return TensorSource(torch.from_numpy(build())), preprocess
-    settings = preprocess.model_dump(mode="json", exclude={"mean", "std"})
-    return TensorSource(torch.from_numpy(cache.cached(name, ["pixels", key, settings], build))), preprocess
+    settings: list[object] = [preprocess.model_dump(mode="json", exclude={"mean", "std"})]
+    settings += [] if good is None or good.all() else [np.flatnonzero(~good).tolist()]
+    return TensorSource(torch.from_numpy(cache.cached(name, ["pixels", key, *settings], build))), preprocess
 
 
 def hashes(rows: Iterable[bytes], count: int) -> np.ndarray:
@@ -255,9 +304,17 @@ def source_hashes(source: Source) -> np.ndarray:
             ends = zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
             return hashes((encoded.content[low:high].tobytes() for low, high in ends), len(encoded))
         if isinstance(encoded, Files):
-            return hashes((file.read_bytes() for file in encoded.files), len(encoded))
+            return hashes((_content(file) for file in encoded.files), len(encoded))
     taken = (source.take(torch.tensor([row]))[0].contiguous().numpy().tobytes() for row in range(len(source)))
     return hashes(taken, len(source))
+
+
+def _content(file: Path) -> bytes:
+    """Bytes of a file; its name where it cannot be read, so that two of those do not count as the same image."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return str(file).encode()
 
 
 def remembered_hashes(

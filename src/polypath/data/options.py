@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from polypath.core.config import Config
+from polypath.core.errors import InvalidInput
 from polypath.core.examples import Augment, HorizontalFlip, PadCrop, Perspective
 from polypath.data.images import Fit, Shape
 
@@ -31,8 +32,10 @@ class DataOptions(Config):
         dataset: anything `open_source` takes as text.
         seed: of shuffles, partitions and carve-outs.
         inputs: input column(s), for csv and parquet.
+        categorical: input columns whose numbers are categories; columns of texts always are.
         train, test: split expressions; where the set has no stored test split the defaults are train[:80%] and
-            train[80%:]; test may be None only there, where train is given.
+            train[80%:]; test may be None only there, where train is given. A number in test is the share (0..1) of the
+            stored training split that is taken for it.
         validation: share of the training examples (0..1) carved out with a seed, a split expression, or None where
             nothing is selected.
         per_class, test_per_class: at most so many examples a class (validation is carved out of them afterwards).
@@ -41,7 +44,13 @@ class DataOptions(Config):
             from each task's own; "none": pixels stay in [0, 1]; or the constants.
         scale, target_scale: of table columns and of regression targets, from the training rows: "standard" (mean 0,
             deviation 1), "minmax" (smallest 0, largest 1) or "none".
-        size, fit, shorter_side, channels: of images, see `polypath.data.images.Shape`.
+        size: pixels a side that images are brought to, or (height, width); None: they all have the first one's.
+        fit: how: `stretch` resizes both sides, `crop` resizes the shorter side and cuts the centre, `exact` refuses
+            images of another size.
+        shorter_side: pixels, for `crop`.
+        channels: 1 (grey) or 3 (colour); None: the first image's.
+        on_error: an image that cannot be read stops everything (`stop`), or is left out, counted and named (`skip`;
+            every image is decoded once beforehand).
         words, min_count, length: largest vocabulary, smallest number of occurrences in the training texts, words kept
             of a text.
         private_to: access group of all tasks, or task name -> group.
@@ -50,8 +59,9 @@ class DataOptions(Config):
     dataset: str
     seed: int = 0
     inputs: str | tuple[str, ...] | None = None
+    categorical: tuple[str, ...] = ()
     train: str | None = None
-    test: str | None = None
+    test: float | str | None = None
     validation: float | str | None = None
     per_class: int | None = Field(None, gt=0)
     test_per_class: int | None = Field(None, gt=0)
@@ -63,12 +73,18 @@ class DataOptions(Config):
     fit: Fit | None = None
     shorter_side: int | None = None
     channels: Literal[1, 3] | None = None
+    on_error: Literal["stop", "skip"] = "stop"
     words: int = Field(10_000, gt=0)
     min_count: int = Field(1, gt=0)
     length: int = Field(128, gt=0)
     private_to: str | dict[str, str] | None = None
 
-    @field_validator("validation")
+    @field_validator("categorical", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("validation", "test")
     @classmethod
     def _share(cls, value: float | str | None) -> float | str | None:
         if isinstance(value, float) and not 0 < value < 1:
@@ -86,7 +102,13 @@ class DataOptions(Config):
     @property
     def shape(self) -> Shape:
         """What images are brought to."""
-        return Shape(size=self.size, fit=self.fit, shorter_side=self.shorter_side, channels=self.channels)
+        return Shape(
+            size=self.size,
+            fit=self.fit,
+            shorter_side=self.shorter_side,
+            channels=self.channels,
+            on_error=self.on_error,
+        )
 
     @property
     def operations(self) -> tuple[Augment, ...]:
@@ -108,6 +130,11 @@ def augmentation(given: str | Sequence[Any]) -> tuple[Augment, ...]:
 def expressions(options: DataOptions, stored: Mapping[str, range]) -> dict[str, str]:
     """Split expression of each purpose (train, and test and val where there are any)."""
     train, test = options.train, options.test
+    if isinstance(test, float):
+        if train is not None:
+            raise InvalidInput(f"test={test} takes its share of all training rows; leave train out, or write a slice")
+        kept = f"{100 * (1 - test):.10g}%"
+        train, test = f"train[:{kept}]", f"train[{kept}:]"
     if test is None and "test" in stored:
         test = "test"
     elif test is None and train is None:

@@ -1,45 +1,75 @@
-"""A user's own tasks: tasks.yaml, read into tasks with every mistake reported at once."""
+"""A user's own tasks: the content of a tasks.yaml made into tasks, with every mistake reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
-from polypath.core.config import Config
-from polypath.core.errors import InvalidInput, PolypathError, collect
-from polypath.core.examples import Suite, TaskData
-from polypath.core.task import MultiLabel, Regression
-from polypath.data import partition
-from polypath.data.columns import Column, DataSet, coded
+from polypath.core.config import Config, describe
+from polypath.core.errors import UnknownName
+from polypath.core.examples import Suite
+from polypath.core.task import METRICS_OF
+from polypath.data.columns import Missing
 from polypath.data.options import DataOptions, expressions
-from polypath.data.sources import open_source, resolved
-from polypath.data.tasks import Wanted, class_numbers, classification, cut, prepare, target_of
+from polypath.data.own_tasks import Entry, Workshop
+from polypath.data.problems import Collected, Place
+from polypath.data.sources import resolved
+from polypath.ops.losses import LOSSES
+
+METRICS = list(dict.fromkeys(name for names in METRICS_OF.values() for name in names))
+Positive = Annotated[float, Field(ge=0)]
 
 
 class OwnTask(DataOptions):
     """One task of a tasks.yaml: where its examples are, and optionally more.
 
     Args:
-        name: of the task.
+        name: of the task; unique.
+        dataset: where the examples are: `folder:PATH`, `csv:PATH`, `parquet:PATH`, `npz:PATH` or a catalogue name.
+        inputs: input column(s) of csv and parquet; None: all but the columns that any task of the same data uses as
+            target, split or group.
         target: target column; several binary ones make a multi-label task; None: the data set's own.
         target_kind: how the target is read; None: texts and truth values are classes, whole numbers are classes where
             there are at most 100 different ones, other numbers are a regression.
         classes: only these classes, in this order.
-        loss, metric, class_weights: instead of those that follow from the target.
+        missing: rows without a label: `skip` leaves rows with an empty cell out, `skip_nan` those with NaN too,
+            `refuse` wants a label in every row.
+        split_column: column that says train, validation or test.
+        group_column: column whose equal values (one patient, one site) stay together in train, validation or test.
+        loss, metric: instead of those that follow from the target.
+        class_weights: weight of each label in the loss: a list in the order of the labels, label: weight, or
+            `balanced` (as if every class were equally frequent).
+        loss_weight: factor of the task's loss beside other tasks'.
+        private_to: access group that alone may use the task.
     """
 
     name: str
     target: str | tuple[str, ...] | None = None
     target_kind: Literal["classification", "regression"] | None = None
     classes: tuple[int | str, ...] | None = None
+    missing: Missing = "skip"
+    split_column: str | None = None
+    group_column: str | None = None
     loss: str | None = None
     metric: str | None = None
-    class_weights: tuple[float, ...] | None = None
+    class_weights: Literal["balanced"] | dict[str, Positive] | tuple[Positive, ...] | None = None
+    loss_weight: float = Field(1.0, gt=0)
+    private_to: str | None = None
     seed: int = 0
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_as_texts(cls, value: Any) -> Any:
+        # YAML reads an unquoted label True or 3 as a truth value or a number.
+        return {str(key): weight for key, weight in value.items()} if isinstance(value, Mapping) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _truth_values_are_labels(cls, value: Any) -> Any:
+        return [str(one) if isinstance(one, bool) else one for one in value] if isinstance(value, list) else value
 
 
 class OwnConfig(Config):
@@ -47,139 +77,126 @@ class OwnConfig(Config):
 
     Args:
         tasks: in learning order.
-        name: of the suite.
+        name: of the suite; None: the file's.
         seed: of the tasks that give none.
+        defaults: settings of every task that does not give its own.
     """
 
     kind: Literal["own"] = "own"
     name: str = "own"
     seed: int = 0
+    defaults: dict[str, Any] = {}
     tasks: tuple[OwnTask, ...] = Field(min_length=1)
-
-
-MOST_CLASSES = 100  # different whole numbers in a column that are still taken for classes
-
-
-def load_own(path: Path) -> dict[str, Any]:
-    """The content of a tasks.yaml, with paths that start from its folder.
-
-    Raises:
-        InvalidInput: no such file, no YAML, or something else than a mapping with tasks.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: is no YAML: {error}") from error
-    if not isinstance(content, Mapping) or not isinstance(content.get("tasks"), list):
-        raise InvalidInput(f"{path}: a mapping with a list of tasks is required, for example 'tasks: [{{name: ...}}]'")
-    content = dict(content)
-    content["tasks"] = [
-        {**task, "dataset": resolved(str(task["dataset"]), path.parent)}
-        if isinstance(task, Mapping) and "dataset" in task
-        else task
-        for task in content["tasks"]
-    ]
-    return {"name": path.stem, **content}
 
 
 def own_suite(values: Mapping[str, Any], root: Path | str) -> Suite:
     """The suite of a user's own tasks.
 
+    Args:
+        values: the fields of `OwnConfig`.
+        root: folder that relative paths start from.
+
     Raises:
-        InvalidInput: everything that is wrong, at once.
+        Mistakes: everything that is wrong, each with its place.
     """
+    name = str(values.get("name", "own"))
+    problems = Collected()
+    entries = _entries(values, problems)
+    workshop = Workshop(problems, root)
+    made = workshop.made(entries)
+    problems.check(name)
+    settled = [_settled(entry, root) for entry in entries]
+    config = OwnConfig.of({**{k: v for k, v in values.items() if k != "defaults"}, "tasks": settled}, "own")
+    return Suite(config.name, tuple(made), config.seed, config.model_dump(mode="json", exclude={"defaults"}))
+
+
+def _entries(values: Mapping[str, Any], problems: Collected) -> list[Entry]:
+    """Every task whose settings are right by themselves."""
+    for key in values:
+        if key not in OwnConfig.model_fields:
+            problems.add((key,), str(UnknownName("key of tasks.yaml", str(key), OwnConfig.model_fields)))
     given = values.get("tasks")
     if not isinstance(given, (list, tuple)) or not given:
-        raise InvalidInput("own: a list of at least one task is required under tasks")
-    seed = values.get("seed", 0)
-    problems: list[str] = []
-    made: list[TaskData] = []
-    settled: list[dict[str, Any]] = []
-    for number, raw in enumerate(given, start=1):
-        where = f"tasks[{number}]"
+        problems.add(("tasks",), "own: a list of at least one task is required under tasks")
+        problems.check(str(values.get("name", "own")))
+    assert isinstance(given, (list, tuple))
+    defaults = {} if values.get("defaults") is None else values["defaults"]  # nothing but comments below it
+    if not isinstance(defaults, Mapping):
+        problems.add(("defaults",), f"defaults: a mapping of settings is required, received {defaults!r}")
+        defaults = {}
+    entries = []
+    for number, raw in enumerate(given):
         if not isinstance(raw, Mapping):
-            problems.append(f"{where}: a mapping with name and dataset is required, received {raw!r}")
+            where = f"tasks[{number + 1}]"
+            problems.add(("tasks", number), f"{where}: a mapping with name and dataset is required, received {raw!r}")
             continue
-        where = f"task {raw['name']!r}" if "name" in raw else where
-        try:
-            task = OwnTask.of({"seed": seed, **raw}, where)
-            data, options = _task(task, root)
-            made.append(data)
-            settled.append(options)
-        except PolypathError as error:
-            text = str(error)
-            problems.append(text if text.startswith(where) else f"{where}: {text}")
-    names = [raw.get("name") for raw in given if isinstance(raw, Mapping)]
-    for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1}):
-        problems.append(f"two tasks are called {name!r}; task names must differ")
-    collect(problems, str(values.get("name", "own")))
-    config = OwnConfig.of({**values, "tasks": settled}, "own")
-    return Suite(config.name, tuple(made), config.seed, config.model_dump(mode="json"))
+        task = _checked({"seed": values.get("seed", 0), **defaults, **raw}, raw, number, problems)
+        if task is not None:
+            entries.append(Entry(number, task))
+    _same_names(given, problems)
+    return entries
 
 
-def _task(task: OwnTask, root: Path | str) -> tuple[TaskData, dict[str, Any]]:
-    source = resolved(task.dataset, root)
-    first = task.target if isinstance(task.target, str) or task.target is None else task.target[0]
-    inputs = task.inputs
-    opened = open_source(source, inputs=inputs, target=first if ":" in source else None, shape=task.shape)
-    wanted, strata, labels = _wanted(task, opened)
-    data = cut(prepare(opened, task, strata, labels), wanted)
-    extra = {"loss": task.loss, "metric": task.metric, "class_weights": task.class_weights}
-    chosen = {key: value for key, value in extra.items() if value is not None}
-    if chosen:
-        changed = data.task.of({**data.task.model_dump(), **chosen}, f"task {task.name!r}")
-        data = TaskData(changed, data.train, data.val, data.test, data.augment, data.facts)
-    slices = expressions(task, opened.parts)
-    settled = task.changed(dataset=source, train=slices["train"], test=slices.get("test"))
-    return data, settled.model_dump(mode="json")
+def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, problems: Collected) -> OwnTask | None:
+    """The task, or None where any of its settings is wrong; all of them are noted."""
+    where = f"task {values['name']!r}" if "name" in values else f"tasks[{number + 1}]"
+
+    def place(key: str) -> Place:
+        return ("tasks", number, key) if key in raw or key not in values else ("defaults", key)
+
+    before = len(problems.problems)
+    for key in values:
+        if key not in OwnTask.model_fields:
+            problems.add(place(str(key)), str(UnknownName(f"key of {where}", str(key), OwnTask.model_fields)))
+    for key, names in {"loss": list(LOSSES), "metric": METRICS}.items():
+        if isinstance(values.get(key), str) and values[key] not in names:
+            problems.add(place(key), f"{where}: {UnknownName(key, values[key], names)}")
+    known = {key: value for key, value in values.items() if key in OwnTask.model_fields}
+    try:
+        task = OwnTask.model_validate(known)
+    except ValidationError as error:
+        for key, text in _by_key(error):
+            problems.add(place(key) if key else ("tasks", number), f"{where}: {text}")
+        return None
+    return task if len(problems.problems) == before else None
 
 
-def _wanted(task: OwnTask, dataset: DataSet) -> tuple[Wanted, np.ndarray | None, tuple[str, ...]]:
-    """What is cut, what the rows are stratified by, and the names of those classes."""
-    if isinstance(task.target, tuple) and len(task.target) > 1:
-        return _several(task, task.target, dataset), None, ()
-    name = task.target[0] if isinstance(task.target, tuple) else task.target
-    found, column = dataset.column(name)
-    column = read_as(column, task.target_kind, f"column {found!r}")
-    if column.labels is None:
-        if task.classes is not None:
-            raise InvalidInput(f"classes need a classification, column {found!r} holds numbers")
-        return Wanted(task.name, target_of(task.name, column.values, None), column.values), None, ()
-    chosen = list(range(len(column.labels)))
-    if task.classes is not None:
-        chosen = class_numbers(task.classes, column.labels, found)
-    table = partition.lookup(chosen, len(column.labels)).numpy()
-    target = classification([column.labels[number] for number in chosen], task.name)
-    return Wanted(task.name, target, table[column.values]), column.values, column.labels
+def _by_key(error: ValidationError) -> list[tuple[str, str]]:
+    """(key, sentence) of a failed validation; what a key of several types says for each of them is one sentence."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for problem in error.errors():
+        found.setdefault(str(problem["loc"][0]) if problem["loc"] else "", []).append(problem)
+    out = []
+    for key, several in found.items():
+        if len(several) == 1 and len(several[0]["loc"]) <= 1:
+            out.append((key, describe(several[0])))
+            continue
+        wanted = dict.fromkeys(
+            str(p["msg"]).removeprefix("Value error, ").removeprefix("Input should be ") for p in several
+        )
+        shown = repr(several[0].get("input")) if len({repr(p.get("input")) for p in several}) == 1 else "another value"
+        out.append((key, f"{key}: {' or '.join(wanted)} is required; received {shown[:80]}"))
+    return out
 
 
-def _several(task: OwnTask, names: tuple[str, ...], dataset: DataSet) -> Wanted:
-    columns = [dataset.column(name)[1] for name in names]
-    values = np.stack([column.values for column in columns], axis=1)
-    if task.target_kind == "regression" or values.dtype.kind == "f":
-        return Wanted(task.name, Regression(size=len(names)), values.astype(np.float64))
-    if not np.isin(values, (0, 1)).all():
-        raise InvalidInput(f"target columns {list(names)} must hold 0 and 1 (or give target_kind: regression)")
-    return Wanted(task.name, MultiLabel(labels=names), values.astype(np.int64))
+def _same_names(given: Sequence[Any], problems: Collected) -> None:
+    seen: dict[str, int] = {}
+    told: set[str] = set()
+    for number, raw in enumerate(given):
+        name = raw.get("name") if isinstance(raw, Mapping) else None
+        if name is None:
+            continue
+        if str(name) in seen and str(name) not in told:
+            problems.add(("tasks", number, "name"), f"two tasks are called {str(name)!r}; task names must differ")
+            told.add(str(name))
+        seen.setdefault(str(name), number)
 
 
-def read_as(column: Column, kind: str | None, where: str) -> Column:
-    """A column as classes or as numbers.
-
-    Args:
-        column: as stored.
-        kind: classification, regression, or None to tell from the values.
-        where: for messages.
-    """
-    if column.labels is not None:
-        if kind == "regression":
-            raise InvalidInput(f"a regression needs numbers, {where} holds classes")
-        return column
-    whole = column.values.dtype.kind in "iu" and column.values.ndim == 1
-    if kind == "classification" or (kind is None and whole and len(np.unique(column.values)) <= MOST_CLASSES):
-        return coded(column.values)
-    return Column(column.values.astype(np.float64))
+def _settled(entry: Entry, root: Path | str) -> dict[str, Any]:
+    """The task's settings with what was found, so that the same suite can be built again."""
+    task = entry.task
+    found: dict[str, Any] = {"dataset": resolved(task.dataset, root), "inputs": entry.inputs}
+    if task.split_column is None and task.group_column is None:
+        chosen = expressions(task, entry.parts)
+        found |= {"train": chosen["train"], "test": chosen.get("test")}
+    return task.changed(**found).model_dump(mode="json")

@@ -59,6 +59,7 @@ def select(
     classes: np.ndarray | None,
     seed: int,
     labels: Sequence[str] = (),
+    keep: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Row numbers of every expression, each in a shuffled order.
 
@@ -68,24 +69,28 @@ def select(
         classes: int64 class of every row of the data set, or None where there is nothing to stratify by.
         seed: of the shuffle.
         labels: names of the classes, for messages.
+        keep: bool, which rows of the data set take part; None: all.
 
     Raises:
         InvalidInput: an unreadable or empty expression, rows that are asked for twice, a class that cannot be in
             every slice.
         UnknownName: a stored split that is not there.
     """
+    held = {name: np.arange(part.start, part.stop) for name, part in parts.items()}
+    if keep is not None:
+        held = {name: rows[keep[rows]] for name, rows in held.items()}
     wanted: dict[str, list[tuple[str, int, int]]] = {}
     for purpose, text in expressions.items():
         for term in parse(text):
             if term.split not in parts:
                 raise UnknownName("stored split", term.split, parts)
-            start, stop = term.bounds(len(parts[term.split]))
+            start, stop = term.bounds(len(held[term.split]))
             if start >= stop:
-                raise InvalidInput(f"{purpose}: {text!r} is empty ({term.split} has {len(parts[term.split])} rows)")
+                raise InvalidInput(f"{purpose}: {text!r} is empty ({term.split} has {len(held[term.split])} rows)")
             wanted.setdefault(term.split, []).append((purpose, start, stop))
     found: dict[str, list[np.ndarray]] = {purpose: [] for purpose in expressions}
     for split, uses in wanted.items():
-        rows = np.arange(parts[split].start, parts[split].stop)
+        rows = held[split]
         _refuse_overlap(split, uses)
         kinds = np.zeros(len(rows), dtype=np.int64) if classes is None else classes[rows]
         for purpose, picked in _cut(split, rows, kinds, uses, seed, labels):

@@ -15,8 +15,13 @@ import torch
 from polypath.core.errors import InvalidInput, nearest
 from polypath.data import archives, images, tabular
 from polypath.data.catalogue import CATALOGUE, Entry, entry
-from polypath.data.columns import DataSet, coded
+from polypath.data.columns import DataSet, Missing, coded
 from polypath.data.given import from_arrays, from_torch
+
+TABLES: dict[str, Callable[[Sequence[Path], str], tabular.Tables]] = {
+    "csv": tabular.from_csv,
+    "parquet": tabular.from_parquet,
+}
 
 
 def open_source(
@@ -26,6 +31,9 @@ def open_source(
     target: str | None = None,
     shape: images.Shape | None = None,
     root: Path | str = ".",
+    categorical: Sequence[str] = (),
+    missing: Missing = "refuse",
+    tables: tabular.Tables | None = None,
 ) -> DataSet:
     """The data set that `spec` names or is.
 
@@ -38,6 +46,9 @@ def open_source(
         target: default target column, for csv and parquet.
         shape: what images are brought to.
         root: folder that relative paths start from.
+        categorical: input columns of numbers that are categories, for csv and parquet.
+        missing: what happens to missing values of targets.
+        tables: of a csv or parquet source, where they are open already.
 
     Raises:
         UnknownName: no such data set, column or kind of source.
@@ -55,11 +66,13 @@ def open_source(
     name = _name(path)
     openers: dict[str, Callable[[], DataSet]] = {
         "folder": lambda: _folder(Path(root, path), shape),
-        "csv": lambda: tabular.as_dataset(tabular.from_csv(_files(root, path, ".csv"), name), shape, columns, target),
-        "parquet": lambda: tabular.as_dataset(
-            tabular.from_parquet(_files(root, path, ".parquet"), name), shape, columns, target
+        **dict.fromkeys(
+            TABLES,
+            lambda: tabular.as_dataset(
+                tables or open_tables(str(spec), root), shape, columns, target, None, categorical, missing
+            ),
         ),
-        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape),
+        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape, missing),
     }
     if scheme not in openers:
         close = nearest(scheme, openers)
@@ -69,6 +82,12 @@ def open_source(
             + (f"; did you mean {close + ':'!r}?" if close else "")
         )
     return openers[scheme]()
+
+
+def open_tables(spec: str, root: Path | str = ".") -> tabular.Tables:
+    """The columns of a `csv:PATH` or `parquet:PATH`."""
+    scheme, _, path = spec.partition(":")
+    return TABLES[scheme](_files(root, path, f".{scheme}"), _name(path))
 
 
 def _name(path: str) -> str:
@@ -163,7 +182,9 @@ def _folder(path: Path, shape: images.Shape) -> DataSet:
         raise InvalidInput(f"folder:{path}: no images; one sub-folder with images is required for each class")
     encoded = images.Files(tuple(files))
     key = encoded.stamp()
-    source, pixels = images.source(encoded.native(), lambda: encoded, shape, path.name, key)
+    good = images.readable(encoded, path.name, key) if shape.on_error == "skip" else None
+    native = encoded.native(0 if good is None else int(good.argmax()))
+    source, pixels = images.source(native, lambda: encoded, shape, path.name, key, good=good)
     column = coded(np.array(codes), classes)
     return DataSet(
         name=path.name,
@@ -173,6 +194,8 @@ def _folder(path: Path, shape: images.Shape) -> DataSet:
         hashes=images.remembered_hashes(source, pixels, path.name, key),
         source=source,
         pixels=pixels,
+        readable=good,
+        unreadable=() if good is None else tuple(map(encoded.name, np.flatnonzero(~good).tolist())),
         default_target="label",
     )
 

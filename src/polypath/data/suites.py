@@ -29,9 +29,10 @@ from polypath.data.configs import (
     WholeConfig,
 )
 from polypath.data.options import expressions
-from polypath.data.own import OwnConfig, load_own, own_suite
+from polypath.data.own import OwnConfig, own_suite
 from polypath.data.sources import is_plain, open_source, resolved
 from polypath.data.tasks import Opened, Wanted, class_numbers, classification, cut, prepare, target_of
+from polypath.data.tasks_file import load_own, located
 
 Made = tuple[list[TaskData], dict[str, Any]]
 
@@ -108,11 +109,13 @@ def own(tasks: str | Path | Mapping[str, Any]) -> Suite:
     """The user's own tasks, from a tasks.yaml or the same content as a mapping (docs/data.md).
 
     Raises:
-        InvalidInput: everything that is wrong in the file, at once.
+        InvalidInput: everything that is wrong in the file, at once, with its lines.
     """
     if isinstance(tasks, Mapping):
         return build({"kind": "own", **tasks})
-    return build({"kind": "own", **load_own(Path(tasks))})
+    file = Path(tasks)
+    with located(file):
+        return build({"kind": "own", **load_own(file)})
 
 
 def _split(config: SplitConfig, dataset: DataSet) -> Made:

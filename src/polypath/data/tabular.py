@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.examples import TensorSource
-from polypath.data import cache, images
+from polypath.data import cache, cells, images
 from polypath.data.catalogue import Entry
-from polypath.data.columns import Column, DataSet, coded
+from polypath.data.columns import DataSet, Missing
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,8 @@ def as_dataset(
     inputs: Sequence[str] | None,
     target: str | None,
     entry: Entry | None = None,
+    categorical: Sequence[str] = (),
+    missing: Missing = "refuse",
 ) -> DataSet:
     """The data set whose inputs are the named column(s).
 
@@ -177,6 +177,8 @@ def as_dataset(
         inputs: input columns; None: the catalogue's, else found from the types of the columns.
         target: default target column.
         entry: catalogue entry.
+        categorical: input columns of numbers that are categories; columns of texts are, among several.
+        missing: what happens to missing values of targets.
     """
     if entry is not None:
         inputs = inputs or entry.inputs or [name for name in tables.names if name not in entry.targets]
@@ -189,7 +191,7 @@ def as_dataset(
         inputs = inputs or _found_inputs(tables, target)
     inputs = [tables.require(name) for name in inputs]
     targets = {
-        name: memo(lambda name=name: _target(tables, name, labels.get(name), entry))
+        name: memo(lambda name=name: cells.target(tables, name, labels.get(name), _classed(entry, name), missing))
         for name in tables.names
         if name not in inputs
     }
@@ -200,14 +202,22 @@ def as_dataset(
         "entry": entry,
         "default_target": target,
     }
-    kind = _kind(tables, inputs)
+    for name in categorical:
+        if name not in inputs:
+            raise UnknownName("input column of categorical", name, inputs)
+    kind = "table" if categorical else _kind(tables, inputs)
     if kind == "text":
         texts = tables.complete(inputs[0]).to_pylist()
         return DataSet(kind="text", texts=texts, hashes=memo(lambda: _text_hashes(texts)), **common)
     if kind == "table":
-        rows = _numbers(tables, inputs)
+        rows, categories = cells.features(tables, inputs, categorical)
         return DataSet(
-            kind="table", source=rows, columns=tuple(inputs), hashes=memo(lambda: images.source_hashes(rows)), **common
+            kind="table",
+            source=rows,
+            columns=tuple(inputs),
+            categories=categories,
+            hashes=memo(lambda: images.source_hashes(rows)),
+            **common,
         )
     return _image_set(tables, inputs[0], shape, common)
 
@@ -267,28 +277,8 @@ def _kind(tables: Tables, inputs: Sequence[str]) -> str:
     return "table"
 
 
-def _numbers(tables: Tables, names: Sequence[str]) -> TensorSource:
-    strings = [name for name in names if tables.types[name] != "number"]
-    if strings:
-        raise InvalidInput(f"{tables.name}: numbers are required in the input columns, {strings} hold something else")
-    columns = [np.asarray(tables.complete(name).to_numpy(), dtype=np.float32) for name in names]
-    rows = np.stack(columns, axis=1)
-    if not np.isfinite(rows).all():
-        row, column = np.argwhere(~np.isfinite(rows))[0]
-        raise InvalidInput(f"{tables.name}: NaN or infinity in row {row}, column {names[column]!r}")
-    return TensorSource(torch.from_numpy(rows))
-
-
-def _target(tables: Tables, name: str, labels: Sequence[str] | None, entry: Entry | None) -> Column:
-    values = tables.complete(name)
-    kind = entry.targets.get(name) if entry else None
-    array = np.asarray(values.to_pylist() if tables.types[name] == "string" else values.to_numpy())
-    if labels is not None or kind == "classification" or array.dtype.kind in "bUO":
-        try:
-            return coded(array, labels)
-        except InvalidInput as error:
-            raise InvalidInput(f"{tables.name}, column {name!r}: {error}") from error
-    return Column(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+def _classed(entry: Entry | None, name: str) -> bool:
+    return entry is not None and entry.targets.get(name) == "classification"
 
 
 def _text_hashes(texts: Sequence[str]) -> np.ndarray:
@@ -302,7 +292,9 @@ def _image_set(tables: Tables, column: str, shape: images.Shape, common: dict[st
     if tables.types[column] == "string":
         files = _encoded(tables, column)
         assert isinstance(files, images.Files)
-        key, native = files.stamp(), files.native()
+        key = files.stamp(absent=shape.on_error == "skip")
+        good = images.readable(files, name, key) if shape.on_error == "skip" else None
+        native = files.native(0 if good is None else int(good.argmax()))
 
         def load() -> images.Encoded:
             return files
@@ -311,15 +303,25 @@ def _image_set(tables: Tables, column: str, shape: images.Shape, common: dict[st
         def load() -> images.Encoded:
             return _encoded(tables, column)
 
+        good = images.readable(load(), name, key) if shape.on_error == "skip" else None
+        first = 0 if good is None else int(good.argmax())
         if key is None:
-            native = load().native()
+            native = load().native(first)
         else:
-            found = cache.cached(f"{name}-native", ["native", key], lambda: np.array(load().native()))
+            seen = ["native", key, *([first] if first else [])]
+            found = cache.cached(f"{name}-native", seen, lambda: np.array(load().native(first)))
             native = (int(found[0]), int(found[1]), int(found[2]))
             keep = partial(_kept, load, name, key)
-    source, fitted = images.source(native, load, shape, name, key, keep)
+    source, fitted = images.source(native, load, shape, name, key, keep, good)
+    bad = [] if good is None or good.all() else [load().name(row) for row in np.flatnonzero(~good).tolist()]
     return DataSet(
-        kind="image", source=source, pixels=fitted, hashes=images.remembered_hashes(source, fitted, name, key), **common
+        kind="image",
+        source=source,
+        pixels=fitted,
+        readable=good,
+        unreadable=tuple(bad),
+        hashes=images.remembered_hashes(source, fitted, name, key),
+        **common,
     )
 
 

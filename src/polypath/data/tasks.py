@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,12 @@ import torch
 
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Examples, Sealed, Source, TaskData, TensorSource
-from polypath.core.preprocess import AnyPreprocess, ImagePreprocess, TablePreprocess, TextPreprocess, words
+from polypath.core.preprocess import AnyPreprocess, ImagePreprocess, TablePreprocess
 from polypath.core.seeds import derive
 from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens
-from polypath.data import images, slices
+from polypath.data import images, slices, statistics
 from polypath.data.columns import DataSet
-from polypath.data.options import Constants, DataOptions, Scale, augmentation, expressions
-
-_SAMPLE = 1_000  # images from which a streaming set's mean and deviation are estimated
+from polypath.data.options import DataOptions, augmentation, expressions
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,8 @@ class Wanted:
         values: over all rows of the data set: class numbers (-1: not in this task) or numbers.
         keep: rows that take part; None: all with values >= 0.
         metric: what the task is judged by; None follows from the target.
+        more: further fields of the task.
+        facts: what else preparation found out.
     """
 
     name: str
@@ -58,9 +57,17 @@ class Wanted:
     values: np.ndarray
     keep: np.ndarray | None = None
     metric: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def prepare(dataset: DataSet, options: DataOptions, classes: np.ndarray | None, labels: Sequence[str] = ()) -> Opened:
+def prepare(
+    dataset: DataSet,
+    options: DataOptions,
+    classes: np.ndarray | None,
+    labels: Sequence[str] = (),
+    rows: dict[str, np.ndarray] | None = None,
+) -> Opened:
     """Choose the rows of every purpose and make the inputs ready.
 
     Args:
@@ -68,21 +75,23 @@ def prepare(dataset: DataSet, options: DataOptions, classes: np.ndarray | None, 
         options: the settings.
         classes: class of every row, to stratify by; None for numbers.
         labels: names of these classes, for messages.
+        rows: purpose -> row numbers, where they are chosen already.
     """
-    rows = slices.select(expressions(options, dataset.parts), dataset.parts, classes, options.seed, labels)
+    if rows is None:
+        chosen = expressions(options, dataset.parts)
+        rows = slices.select(chosen, dataset.parts, classes, options.seed, labels, dataset.readable)
     train = rows["train"]
     if dataset.kind == "text":
         assert dataset.texts is not None
-        text, tokens = _tokens(dataset.texts, train, options)
+        text, tokens = statistics.tokens(dataset.texts, train, options)
         return Opened(dataset, options, rows, TensorSource(tokens), text)
     assert dataset.source is not None
     if dataset.kind == "table":
         assert isinstance(dataset.source, TensorSource)
-        mean, std = _offset_and_unit(dataset.source.values[torch.from_numpy(train)].double(), options.scale)
-        table = TablePreprocess.of({"columns": dataset.columns, "mean": mean, "std": std})
-        return Opened(dataset, options, rows, dataset.source, table)
+        source, table = statistics.table(dataset, dataset.source.values, torch.from_numpy(train), options.scale)
+        return Opened(dataset, options, rows, source, table)
     assert dataset.pixels is not None
-    constants = _constants(dataset, options, train)
+    constants = statistics.constants(dataset, options, train)
     return Opened(dataset, options, rows, dataset.source, dataset.pixels.changed(**constants.model_dump()))
 
 
@@ -97,15 +106,15 @@ def cut(opened: Opened, wanted: Wanted) -> TaskData:
     rows = {purpose: _limited(opened, wanted, purpose, r) for purpose, r in opened.rows.items()}
     if len(rows["train"]) == 0:
         raise InvalidInput(f"task {wanted.name!r}: train is empty; at least one example is required")
-    if isinstance(options.validation, float):
+    if isinstance(options.validation, float) and "val" not in rows:
         rows["train"], rows["val"] = _carve(rows["train"], classes, options, wanted.name)
     if isinstance(target, Regression):
         known = torch.from_numpy(wanted.values[rows["train"]]).double().reshape(len(rows["train"]), -1)
-        mean, std = _offset_and_unit(known, options.target_scale)
+        mean, std = statistics.offset_and_unit(known, options.target_scale)
         target = Regression.of({"size": len(mean), "mean": mean, "std": std})
     preprocess = opened.preprocess
     if options.normalise == "task" and isinstance(preprocess, ImagePreprocess):
-        preprocess = preprocess.changed(**_pixel_constants(opened.source, rows["train"]).model_dump())
+        preprocess = preprocess.changed(**statistics.pixel_constants(opened.source, rows["train"]).model_dump())
     task = Task.of(
         {
             "name": wanted.name,
@@ -114,6 +123,7 @@ def cut(opened: Opened, wanted: Wanted) -> TaskData:
             "preprocess": preprocess,
             "private_to": options.group(wanted.name),
             "metric": wanted.metric,
+            **wanted.more,
         },
         f"task {wanted.name!r}",
     )
@@ -142,7 +152,7 @@ def spec_of(preprocess: AnyPreprocess) -> InputSpec:
     if isinstance(preprocess, ImagePreprocess):
         return Image(channels=preprocess.channels, height=preprocess.height, width=preprocess.width)
     if isinstance(preprocess, TablePreprocess):
-        return Features(size=len(preprocess.columns))
+        return Features(size=preprocess.width)
     return Tokens(vocabulary=len(preprocess.vocabulary) + 2, length=preprocess.length)
 
 
@@ -291,71 +301,12 @@ def _facts(dataset: DataSet, target: Target, rows: dict[str, np.ndarray], wanted
     }
     if "test" in rows:
         facts["duplicates_train_test"] = int(np.isin(hashes[rows["test"]], hashes[learned]).sum())
+    if dataset.unreadable:
+        facts["unreadable_images"] = len(dataset.unreadable)
+        facts["unreadable_names"] = list(dataset.unreadable[:5])
+    facts |= wanted.facts
     if dataset.entry is not None:
         facts["licence"] = dataset.entry.licence
         if dataset.entry.remark:
             facts["remark"] = dataset.entry.remark
     return facts
-
-
-def _constants(dataset: DataSet, options: DataOptions, train: np.ndarray) -> Constants:
-    assert dataset.pixels is not None and dataset.source is not None
-    channels = dataset.pixels.channels
-    given, entry = options.normalise, dataset.entry
-    if isinstance(given, Constants):
-        if len(given.mean) != channels or len(given.std) != channels:
-            raise InvalidInput(f"normalise: {channels} numbers required (one a channel), received {given}")
-        return given
-    if given in ("none", "task"):
-        return Constants(mean=(0.0,) * channels, std=(1.0,) * channels)
-    if given is None and entry is not None and entry.mean and entry.std and len(entry.mean) == channels:
-        return Constants(mean=entry.mean, std=entry.std)
-    return _pixel_constants(dataset.source, train)
-
-
-def _pixel_constants(source: Source, rows: np.ndarray) -> Constants:
-    """Exact channel statistics from the histogram of pixel values (a sample of the images where they stream)."""
-    if source.streams:
-        rows = rows[:_SAMPLE]
-    counts: np.ndarray | None = None
-    for some in np.array_split(np.sort(rows), max(1, len(rows) // 4096)):
-        pixels = source.take(torch.from_numpy(some)).numpy()
-        found = np.stack([np.bincount(pixels[:, c].reshape(-1), minlength=256) for c in range(pixels.shape[1])])
-        counts = found if counts is None else counts + found
-    assert counts is not None
-    values = np.arange(256) / 255
-    total = counts.sum(axis=1)
-    mean = (counts * values).sum(axis=1) / total
-    variance = (counts * (values[None] - mean[:, None]) ** 2).sum(axis=1) / total
-    std = np.sqrt(variance)
-    return Constants(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
-
-
-def _offset_and_unit(values: torch.Tensor, scale: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What is subtracted from every column and what it is then divided by; the unit of a constant column is 1."""
-    if scale == "minmax":
-        offset, unit = values.amin(dim=0), values.amax(dim=0) - values.amin(dim=0)
-    elif scale == "none":
-        offset, unit = torch.zeros_like(values[0]), torch.ones_like(values[0])
-    else:
-        offset, unit = values.mean(dim=0), values.std(dim=0, correction=0)
-    return tuple(offset.tolist()), tuple(torch.where(unit > 0, unit, torch.ones_like(unit)).tolist())
-
-
-def _tokens(texts: Sequence[str], train: np.ndarray, options: DataOptions) -> tuple[TextPreprocess, torch.Tensor]:
-    """Vocabulary of the training texts, most frequent word first, and all texts in its numbers.
-
-    The same numbers as `TextPreprocess.decode` gives, with every text cut into words once.
-    """
-    cut_up = [words(text) for text in texts]
-    counts: Counter[str] = Counter()
-    for row in train.tolist():
-        counts.update(cut_up[row])
-    frequent = sorted((-count, word) for word, count in counts.items() if count >= options.min_count)
-    kept = tuple(word for _, word in frequent[: options.words])
-    ids = {word: number for number, word in enumerate(kept, start=2)}
-    tokens = np.zeros((len(texts), options.length), dtype=np.int64)
-    for row, found in enumerate(cut_up):
-        numbers = [ids.get(word, 1) for word in found[: options.length]]
-        tokens[row, : len(numbers)] = numbers
-    return TextPreprocess.of({"vocabulary": kept, "length": options.length}), torch.from_numpy(tokens)

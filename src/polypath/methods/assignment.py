@@ -58,5 +58,5 @@ def validation_losses(network: Network, data: Sequence[TaskData], device: torch.
             )
         module = network.extract(item.name).to(device)
         outputs = outputs_of(module, item.task, item.val, device)
-        found[item.name] = float(item.task.loss_of(outputs, scaled(item, item.val.targets)))
+        found[item.name] = float(item.task.loss_of(outputs, scaled(item, item.val.targets), weighted=False))
     return found

@@ -188,14 +188,14 @@ class MultiPath(Method[MultiPathConfig]):
                 answers = teacher(batch.inputs)
         total = torch.zeros((), device=run.device)
         for number, output in enumerate(outputs, start=1):
-            loss = task.loss_of(output, batch.targets)
+            loss = task.loss_of(output, batch.targets, weighted=False)
             if answers is not None:
                 far = teachers.auxiliary_loss(
                     task, output, answers, config.temperature, config.direction, config.t2_scale
                 )
                 loss = combined(loss, far, config.alpha, config.combination)
             total = total + (loss if number == len(outputs) else config.exit_weight * loss)
-        return total
+        return total if task.loss_weight == 1 else task.loss_weight * total  # the teacher's share is weighted too
 
     def _teachers(self, network: MultiPathNet, data: Sequence[TaskData], run: Run) -> dict[str, nn.Module]:
         """One full-depth network a task; those that the configuration names are read instead of trained."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.task import Regression, Task
+from polypath.core.task import METRICS_OF, Regression, Task
 from polypath.metrics import scores
 
 Metric = Callable[[torch.Tensor, torch.Tensor], float]
@@ -26,11 +26,7 @@ METRICS: dict[str, Metric] = {
 
 LOWER_IS_BETTER = frozenset({"mse", "mse_scaled", "mae"})
 
-SUITABLE: dict[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "f1_macro", "auc"),
-    "regression": ("mse", "mae", "r2", "mse_scaled"),
-    "multilabel": ("f1_macro", "accuracy", "exact_match", "auc"),
-}
+SUITABLE = METRICS_OF
 
 
 def named(name: str) -> Metric:

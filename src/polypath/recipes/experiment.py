@@ -238,10 +238,15 @@ def suites_of(experiment: Experiment, seed: int) -> dict[str, Suite]:
     return found
 
 
-def planned(experiment: Experiment) -> dict[str, Any]:
-    """What `run --dry-run --json` prints: costs of every variant, counted without values or training."""
+def planned(experiment: Experiment, suites: Mapping[str, Suite] | None = None) -> dict[str, Any]:
+    """What `run --dry-run --json` prints: costs of every variant, counted without values or training.
+
+    Args:
+        experiment: the runs.
+        suites: of every variant, where they are built already.
+    """
     seed = experiment.seeds[0]
-    suites = suites_of(experiment, seed)
+    suites = suites_of(experiment, seed) if suites is None else suites
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
     for key, variant in experiment.variants.items():

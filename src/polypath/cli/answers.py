@@ -1,0 +1,113 @@
+"""Answers as rows: for a table, JSON lines or a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from polypath.cli.show import listing
+
+if TYPE_CHECKING:
+    from polypath.core.task import Task
+    from polypath.prediction import Prediction
+
+FORMATS = (".csv", ".jsonl", ".ndjson")
+Row = dict[str, Any]
+
+
+def row_of(prediction: Prediction, number: int, labels: Sequence[str]) -> Row:
+    """What a task answered about one input: label and probabilities, or values in the target's own units."""
+    if prediction.values is not None:
+        return {"values": prediction.values[number].tolist()}
+    assert prediction.labels is not None and prediction.probabilities is not None
+    shares = prediction.probabilities[number].tolist()
+    label = prediction.labels[number]
+    out: Row = {"labels": label} if isinstance(label, list) else {"label": label, "probability": max(shares)}
+    return {**out, "probabilities": dict(zip(labels, shares, strict=True))}
+
+
+def answers_table(task: str, rows: Iterable[Row]) -> Any:
+    """Answers for people."""
+    shown: list[tuple[str, ...]] = []
+    header: tuple[str, ...] = ("input", "label", "probability")
+    for row in rows:
+        if "error" in row:
+            shown.append((row["input"], "could not be read", "–"))
+        elif "values" in row:
+            header = ("input", "value", "")
+            shown.append((row["input"], ", ".join(f"{value:.4g}" for value in row["values"]), ""))
+        elif "labels" in row:
+            header = ("input", "labels", "probabilities")
+            shares = ", ".join(f"{row['probabilities'][label]:.3f}" for label in row["labels"])
+            shown.append((row["input"], ", ".join(row["labels"]) or "none", shares or "–"))
+        else:
+            shown.append((row["input"], row["label"], f"{row['probability']:.3f}"))
+    width = 2 if header[2] == "" else 3
+    return listing(f"Answers of {task}", header[:width], [row[:width] for row in shown])
+
+
+def write_answers(file: Path, task: Task, rows: Iterable[Row]) -> tuple[int, int]:
+    """Write answers as they come; the file appears when all are there, so that a failure leaves what was there before.
+
+    Args:
+        file: `.csv` (one column a probability or value) or `.jsonl` (one JSON object a line).
+        task: who answered.
+        rows: the answers, also those that say an error.
+
+    Returns:
+        How many inputs were answered, and how many could not be read.
+    """
+    told, failed = 0, 0
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as opened:
+            for row in _written(opened, file.suffix.lower(), task, rows):
+                failed += "error" in row
+                told += "error" not in row
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return told, failed
+
+
+def _written(opened: TextIO, suffix: str, task: Task, rows: Iterable[Row]) -> Iterator[Row]:
+    if suffix != ".csv":
+        for row in rows:
+            opened.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield row
+        return
+    writer = csv.DictWriter(opened, columns(task), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(flat(row))
+        yield row
+
+
+def columns(task: Task) -> list[str]:
+    """Header of a CSV file of answers."""
+    target = task.target
+    if target.kind == "regression":
+        return ["input", *_values(target.size), "error"]
+    first = ["labels"] if target.kind == "multilabel" else ["label", "probability"]
+    return ["input", *first, *(f"p({label})" for label in target.labels), "error"]
+
+
+def _values(size: int) -> list[str]:
+    return ["value"] if size == 1 else [f"value{number}" for number in range(1, size + 1)]
+
+
+def flat(row: Row) -> Row:
+    """An answer as the cells of one line; several labels are joined by semicolons."""
+    if "values" in row:
+        values = row["values"]
+        return {"input": row["input"], **dict(zip(_values(len(values)), values, strict=True))}
+    out: Row = {key: row[key] for key in row if key in ("input", "label", "probability", "error")}
+    if "labels" in row:
+        out["labels"] = ";".join(row["labels"])
+    return {**out, **{f"p({label})": share for label, share in row.get("probabilities", {}).items()}}

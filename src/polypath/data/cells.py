@@ -1,0 +1,120 @@
+"""Cells of a table as targets, numbers and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from polypath.core.errors import InvalidInput
+from polypath.core.examples import TensorSource
+from polypath.core.preprocess import category
+from polypath.data.columns import Column, Missing, coded
+
+if TYPE_CHECKING:
+    from polypath.data.tabular import Tables
+
+MOST_CATEGORIES = 256  # different values of an input column that are still taken for categories
+
+
+def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: bool, missing: Missing) -> Column:
+    """A target column.
+
+    Args:
+        tables: the columns.
+        name: which one.
+        labels: class names of class numbers.
+        classes: whether numbers are classes too.
+        missing: what happens to cells without a value; where they are skipped `there` says so.
+
+    Raises:
+        UnknownName: no such column.
+        InvalidInput: missing values that are refused, NaN that is not a missing value, a class number outside the
+            labels.
+    """
+    if missing == "refuse":
+        return _known(tables, name, tables.complete(name), labels, classes)
+    values = tables.read(tables.require(name))
+    there = filled(values, tables.types[name], missing == "skip_nan")
+    if not there.any():
+        raise InvalidInput(f"{tables.name}: column {name!r} holds no value at all")
+    column = _known(tables, name, values.filter(_mask(there)), labels, classes)
+    whole = np.full((len(there), *column.values.shape[1:]), -1, dtype=column.values.dtype)
+    whole[there] = column.values
+    return Column(whole, column.labels, there)
+
+
+def filled(values: Any, kind: str, nan: bool) -> np.ndarray:
+    """Which cells hold something, bool (n,): neither null nor a blank text nor, where asked for, NaN."""
+    there = np.asarray(values.is_valid().to_numpy(), dtype=bool)
+    if kind == "string":
+        return there & np.array([bool(text and text.strip()) for text in values.to_pylist()], dtype=bool)
+    if nan and kind == "number":
+        numbers = values.to_numpy()
+        if numbers.dtype.kind == "f":
+            there = there & ~np.isnan(numbers)
+    return there
+
+
+def _mask(there: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.array(there)
+
+
+def _known(tables: Tables, name: str, values: Any, labels: Sequence[str] | None, classes: bool) -> Column:
+    array = np.asarray(values.to_pylist() if tables.types[name] == "string" else values.to_numpy())
+    if labels is not None or classes or array.dtype.kind in "bUO":
+        try:
+            return coded(array, labels)
+        except InvalidInput as error:
+            raise InvalidInput(f"{tables.name}, column {name!r}: {error}") from error
+    return Column(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+
+
+def features(
+    tables: Tables, names: Sequence[str], categorical: Sequence[str] = ()
+) -> tuple[TensorSource, dict[str, tuple[str, ...]]]:
+    """Input columns as float32 rows, categories as their numbers (-1: none), and the values of every category column.
+
+    Args:
+        tables: the columns.
+        names: which ones, in order.
+        categorical: columns of numbers that are categories; columns of texts always are.
+
+    Raises:
+        InvalidInput: missing or infinite numbers, a column of another type, more different values than
+            `MOST_CATEGORIES`.
+    """
+    other = [name for name in names if tables.types[name] not in ("number", "string")]
+    if other:
+        kinds = ", ".join(f"{name} ({tables.types[name]})" for name in other)
+        raise InvalidInput(
+            f"{tables.name}: numbers or texts are required in the input columns, these hold others: {kinds}"
+        )
+    columns, categories = [], {}
+    for name in names:
+        if tables.types[name] == "string" or name in categorical:
+            codes, categories[name] = _categories(tables, name)
+            columns.append(codes)
+        else:
+            columns.append(np.asarray(tables.complete(name).to_numpy(), dtype=np.float32))
+    rows = np.stack(columns, axis=1)
+    if not np.isfinite(rows).all():
+        row, place = np.argwhere(~np.isfinite(rows))[0]
+        raise InvalidInput(f"{tables.name}: NaN or infinity in row {row}, column {names[place]!r}")
+    return TensorSource(torch.from_numpy(rows)), categories
+
+
+def _categories(tables: Tables, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    written = [category(value) for value in tables.read(name).to_pylist()]
+    values = sorted({text for text in written if text})
+    if not 0 < len(values) <= MOST_CATEGORIES:
+        raise InvalidInput(
+            f"{tables.name}: input column {name!r} holds {len(values)} different texts, categories need 1 to "
+            f"{MOST_CATEGORIES}; leave it out of the inputs, or make it the only input of a task on texts"
+        )
+    numbers = {value: number for number, value in enumerate(values)}
+    return np.array([numbers.get(text, -1) for text in written], dtype=np.float32), tuple(values)
