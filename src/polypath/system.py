@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from polypath.answering import Answers
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.errors import CorruptError
@@ -23,12 +22,13 @@ from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
+from polypath.portable import Portable
 from polypath.snapshot import recorded, restored, snapshot
 from polypath.store import Event, Store, TaskEntry
 from polypath.verification import Verification, verify_system
 
 
-class System(Answers):
+class System(Portable):
     """One network, many tasks. Made by `polypath.learn`, read by `polypath.load`.
 
     Components load when a task is first asked for, so the memory and the time for one task do not grow with the
