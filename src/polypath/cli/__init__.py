@@ -10,6 +10,7 @@ import polypath
 from polypath.cli.datasets import datasets
 from polypath.cli.errors import Commands
 from polypath.cli.evaluate import evaluate
+from polypath.cli.export import export
 from polypath.cli.inspect import inspect
 from polypath.cli.methods import methods
 from polypath.cli.predict import predict
@@ -101,6 +102,15 @@ for _function, _panel, _epilog in (
             "polypath predict clinic/system xray a.png b.png",
             "polypath predict clinic/system risk patients.csv --json",
             "polypath predict clinic/system digits images.npy",
+        ),
+    ),
+    (
+        export,
+        _USE,
+        examples(
+            "polypath export clinic/system xray --format onnx --out xray.onnx",
+            "polypath export clinic/system xray --out xray.pt2 --exit layer3",
+            after="ONNX needs the extra "onnx". docs/howto/export.md has a script for each format.",
         ),
     ),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
