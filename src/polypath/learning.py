@@ -72,7 +72,7 @@ def learn(
         "config": chosen.config.model_dump(mode="json"),
         "suite": suite.config or {"name": suite.name, "tasks": list(suite.names)},
         "seed": seed,
-        "run": run_config.model_dump(mode="json"),
+        "run": run_config.model_dump(mode="json", exclude={"track"}),
         **(labels or {}),
     }
     with _owned(folder, identity, resume) if folder is not None and first_process() else nullcontext():

@@ -23,6 +23,8 @@ class RunConfig(Config):
             because gradients at different counts differ in the last bits.
         checkpoint_every: epochs between checkpoints; 0 writes none.
         workers: processes that decode streamed images ahead of time.
+        track: `tensorboard` writes training and validation lines as scalars too (needs the extra `[track]` and a
+            folder). Not part of what a run is: it may be switched when one is resumed.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -31,3 +33,4 @@ class RunConfig(Config):
     threads: int | None = Field(None, gt=0)
     checkpoint_every: int = Field(1, ge=0)
     workers: int = Field(0, ge=0)
+    track: Literal["tensorboard"] | None = None
