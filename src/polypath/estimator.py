@@ -78,7 +78,7 @@ class _Tables(BaseEstimator, ABC):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         rows = validate_data(self, X, dtype=np.float64)
-        columns = self._columns(y)
+        self._form, columns = self._columns(y)
         self._check_lengths(rows, columns)
         prepared = {name: self._prepared(name, column) for name, column in columns.items()}
         names = getattr(self, "feature_names_in_", [f"x{number}" for number in range(rows.shape[1])])
@@ -119,7 +119,7 @@ class _Tables(BaseEstimator, ABC):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean over tasks of accuracy (classification) or R squared (regression), over the rows with a label."""
-        columns, answers = self._columns(y), self._asked(X, self._answer)
+        columns, answers = self._columns(y)[1], self._asked(X, self._answer)
         if list(columns) != list(answers):
             raise InvalidInput(f"y: the tasks {list(answers)} required, received {list(columns)}")
         scores = []
@@ -145,8 +145,8 @@ class _Tables(BaseEstimator, ABC):
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
-    def _columns(self, y: Any) -> dict[str, np.ndarray]:
-        """Task -> its column; remembers in which form y came."""
+    def _columns(self, y: Any) -> tuple[str, dict[str, np.ndarray]]:
+        """In which form y came (dict, matrix, vector), and task -> its column."""
         if isinstance(y, Mapping):
             form, columns = "dict", {str(name): np.asarray(values).reshape(-1) for name, values in y.items()}
         else:
@@ -165,9 +165,7 @@ class _Tables(BaseEstimator, ABC):
         for name, column in columns.items():
             if column.dtype.kind == "f" and np.isinf(column).any():
                 raise InvalidInput(f"Input y contains infinity or a value too large (task {name!r})")
-        if not hasattr(self, "system_"):
-            self._form = form
-        return columns
+        return form, columns
 
     @staticmethod
     def _check_lengths(rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from polypath.answering import Answers
 
@@ -83,3 +83,54 @@ class Portable(Answers):
         module: Any = importlib.import_module("polypath.export")  # by name: answering imports nothing of this
         made: Exported = module.export_task(self, task, path, format=format, exit=exit, pixels=pixels, resize=resize)
         return made
+
+    # ---- whole systems ----------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, *, repo: str | None = None, licence: str | None = None) -> Path:
+        """Save the system with a model card (README.md) made from its manifest; returns the folder.
+
+        A card that somebody wrote by hand is left alone. The folder loads with `polypath.load` like any other.
+
+        Args:
+            folder: where to; a system that is there is updated as by `save`.
+            repo: `owner/name` under which the card says it is loaded; None: the folder's name.
+            licence: of the model, for the card.
+
+        Raises:
+            StoreError: as `save`.
+        """
+        made: Path = importlib.import_module("polypath.hub").save_pretrained(self, folder, repo=repo, licence=licence)
+        return made
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """The system in a folder, or in a repository of the Hugging Face hub.
+
+        Args:
+            name: a folder, or `owner/name`.
+            options: `revision`, `token`, `cache_dir`, `local_files_only` as huggingface_hub takes them; `tasks` fetches
+                the components of these tasks only (the others cannot answer); `modules` as in `polypath.load`.
+
+        Raises:
+            StoreError: no such folder or repository, or it could not be fetched.
+            UnknownName: `tasks` names one that the system does not have.
+        """
+        made: Self = importlib.import_module("polypath.hub").from_pretrained(name, **options)
+        return made
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Upload the system with its card to the Hugging Face hub in one commit; returns the commit's address.
+
+        Files of components that the system no longer has go with that commit; the history of the repository keeps
+        them, as it does for every file.
+
+        Args:
+            repo: `owner/name`; made where it does not exist.
+            options: `private` (required where private tasks shaped the system), `token`, `revision`, `message`,
+                `licence`.
+
+        Raises:
+            InvalidInput: the system holds what private tasks taught it and the repository would be public.
+        """
+        said: str = importlib.import_module("polypath.hub").push_to_hub(self, repo, **options)
+        return said

@@ -110,7 +110,7 @@ for _function, _panel, _epilog in (
         examples(
             "polypath export clinic/system xray --format onnx --out xray.onnx",
             "polypath export clinic/system xray --out xray.pt2 --exit layer3",
-            after="ONNX needs the extra "onnx". docs/howto/export.md has a script for each format.",
+            after="ONNX needs `pip install polypath\\[onnx]`. docs/howto/export.md has a script for each format.",
         ),
     ),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
