@@ -99,9 +99,9 @@ def _opening(system: System) -> str:
     sizes = accounting.byte_counts(system.network)
     count = accounting.total_parameters(system.network)
     text = (
-        f"One network, {len(system.tasks)} task(s): a [polypath](https://pypi.org/project/polypath/) system learned with "
-        f"the method `{system.method}`. {count:,} parameters in {len(sizes)} components, {sum(sizes.values()):,} bytes; "
-        "every task is a path through them."
+        f"One network, {len(system.tasks)} task(s): a polypath system learned with the method `{system.method}`. "
+        f"{count:,} parameters in {len(sizes)} components, {sum(sizes.values()):,} bytes; every task is a path "
+        "through them."
     )
     promise = PROMISES.get(system.isolation or "")
     return f"{text}\n\n**Isolation: {system.isolation}.** {promise}" if promise else text

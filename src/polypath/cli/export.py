@@ -43,9 +43,9 @@ def export(
     made = opened(folder).export(
         task,
         out,
-        format=None if format is None else format.value,  # type: ignore[arg-type]
+        format=None if format is None else format.value,
         exit=exit,
-        pixels=pixels.value,  # type: ignore[arg-type]
+        pixels=pixels.value,
         resize=resize,
     )
     if not as_json:
