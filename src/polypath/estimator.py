@@ -117,18 +117,6 @@ class _Tables(BaseEstimator, ABC):
         answers = self._asked(X, self._answer)
         return self._shaped(answers, lambda columns: np.stack(columns, 1))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Mean over tasks of accuracy (classification) or R squared (regression), over the rows with a label."""
-        columns, answers = self._columns(y)[1], self._asked(X, self._answer)
-        if list(columns) != list(answers):
-            raise InvalidInput(f"y: the tasks {list(answers)} required, received {list(columns)}")
-        scores = []
-        for name, column in columns.items():
-            kept = ~missing(column)
-            weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
-            scores.append(self._figure(column[kept], answers[name][kept], weight))
-        return float(np.mean(scores))
-
     # ---- what differs -----------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -196,6 +184,18 @@ class _Tables(BaseEstimator, ABC):
         size = max(1, round(len(index) * self.validation_fraction))
         return TaskData(task, examples.select(order[size:]), val=examples.select(order[:size]))
 
+    def _mean_score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """Mean over tasks of the figure of each, over the rows with a label."""
+        columns, answers = self._columns(y)[1], self._asked(X, self._answer)
+        if list(columns) != list(answers):
+            raise InvalidInput(f"y: the tasks {list(answers)} required, received {list(columns)}")
+        scores = []
+        for name, column in columns.items():
+            kept = ~missing(column)
+            weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+            scores.append(self._figure(column[kept], answers[name][kept], weight))
+        return float(np.mean(scores))
+
     def _asked(self, X: Any, ask: Callable[[str, np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
         check_is_fitted(self, "system_")
         rows = validate_data(self, X, dtype=np.float64, reset=False).astype(np.float32)
@@ -246,6 +246,10 @@ class PathClassifier(ClassifierMixin, _Tables):
 
         return self._shaped(self._asked(X, ask), list)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy, its mean over tasks where there are several; rows without a label do not count."""
+        return self._mean_score(X, y, sample_weight)
+
     def _prepared(self, name: str, column: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         kept = ~missing(column)
         labels = column[kept]
@@ -292,6 +296,10 @@ class PathRegressor(RegressorMixin, _Tables):
         system_: the `polypath.System`.
         tasks_: names of its tasks.
     """
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R squared, its mean over tasks where there are several; rows without a label do not count."""
+        return self._mean_score(X, y, sample_weight)
 
     def _prepared(self, name: str, column: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         kept = ~missing(column)
