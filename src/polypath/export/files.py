@@ -12,6 +12,7 @@ import torch
 from polypath.core import accounting
 from polypath.core.errors import InvalidInput, PolypathError, UnknownName
 from polypath.core.files import write_atomically
+from polypath.core.preprocess import TablePreprocess
 from polypath.core.probe import PROBE_COUNT
 from polypath.core.task import Regression, Task
 from polypath.export.graph import Pixels, TaskGraph, probe_raw
@@ -140,7 +141,9 @@ def _described(system: System, task: Task, graph: TaskGraph, exit: str | None) -
     entry = system.entries.get(task.name)
     exits = system.network.exits(task.name)
     metrics = {} if entry is None else entry.exits.get(exit, {}) if exit in exits[:-1] else entry.metrics
-    shape: list[int | None] = [None, *task.inputs.shape]
+    held = task.preprocess
+    one = (len(held.columns),) if isinstance(held, TablePreprocess) else task.inputs.shape
+    shape: list[int | None] = [None, *one]
     if graph.resize:
         shape[2:] = [None, None]
     kinds = {"image": "uint8" if graph.pixels == "uint8" else "float32", "features": "float32", "tokens": "int64"}

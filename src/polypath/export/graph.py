@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from polypath.core.errors import InvalidInput
-from polypath.core.preprocess import ImagePreprocess, TablePreprocess, TextPreprocess
+from polypath.core.preprocess import ImagePreprocess, TablePreprocess
 from polypath.core.seeds import generator
 from polypath.core.task import Regression, Task
 
@@ -30,8 +30,6 @@ class TaskGraph(nn.Module):
         InvalidInput: pixels or resize for a task that takes no images, or that fits them in another way.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
     target_mean: torch.Tensor
     target_std: torch.Tensor
 
@@ -48,17 +46,10 @@ class TaskGraph(nn.Module):
         self.path, self.kind, self.target = path, task.inputs.kind, task.target.kind
         self.pixels, self.resize, self.shape = pixels, resize, task.inputs.shape
         self.scaled = isinstance(task.target, Regression) and bool(task.target.mean)
-        constants: dict[str, Any] = {}
-        if not isinstance(preprocess, TextPreprocess):
-            view = (-1, 1, 1) if self.kind == "image" else (-1,)
-            constants |= {
-                "mean": torch.tensor(preprocess.mean).view(view),
-                "std": torch.tensor(preprocess.std).view(view),
-            }
+        self.preprocess = preprocess
         if isinstance(task.target, Regression) and self.scaled:
-            constants |= {"target_mean": torch.tensor(task.target.mean), "target_std": torch.tensor(task.target.std)}
-        for name, value in constants.items():
-            self.register_buffer(name, value)
+            self.register_buffer("target_mean", torch.tensor(task.target.mean))
+            self.register_buffer("target_std", torch.tensor(task.target.std))
 
     def forward(self, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The task's answers; see the class."""
@@ -71,12 +62,12 @@ class TaskGraph(nn.Module):
         if self.kind == "tokens":
             return raw
         if self.kind == "features":
-            return (raw - self.mean) / self.std
+            return self.preprocess.encode(raw)
         levels = raw.float() if self.pixels == "uint8" else (raw * 255).round()
         if self.resize:
             size = self.shape[1:]
             levels = F.interpolate(levels, size, mode="bilinear", antialias=True).round().clamp(0, 255)
-        return (levels / 255 - self.mean) / self.std
+        return self.preprocess.encode(levels / 255)
 
     @property
     def input_name(self) -> str:
@@ -111,6 +102,15 @@ def probe_raw(task: Task, seed: int, count: int, pixels: Pixels = "uint8") -> to
         return drawn.to(torch.uint8) if pixels == "uint8" else drawn.float() / 255
     if task.inputs.kind == "tokens":
         return torch.randint(0, task.inputs.vocabulary, (count, task.inputs.length), generator=stream)
-    drawn = torch.randn(count, *task.inputs.shape, generator=stream)
-    assert isinstance(task.preprocess, TablePreprocess)
-    return drawn * torch.tensor(task.preprocess.std) + torch.tensor(task.preprocess.mean)
+    table = task.preprocess
+    assert isinstance(table, TablePreprocess)
+    rows = torch.randn(count, len(table.columns), generator=stream) * torch.tensor(table.std) + torch.tensor(table.mean)
+    for name, values in categories(task).items():
+        rows[:, table.columns.index(name)] = torch.randint(-1, len(values), (count,), generator=stream).float()
+    return rows
+
+
+def categories(task: Task) -> dict[str, tuple[str, ...]]:
+    """Columns of a table that hold the numbers of categories (-1 for none of them), and what the numbers mean."""
+    found: dict[str, tuple[str, ...]] = getattr(task.preprocess, "categories", {})
+    return found
