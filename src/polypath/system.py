@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from polypath import naming, removal
-from polypath.answering import Answers, plan_only
+from polypath.answering import plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.errors import CorruptError, InvalidInput
@@ -24,13 +24,14 @@ from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
+from polypath.portable import Portable
 from polypath.snapshot import restored, save, take
 from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
 from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
 
 
-class System(Answers):
+class System(Portable):
     """One network, many tasks. Made by `polypath.learn`, read by `polypath.load`.
 
     Components load when a task is first asked for, so the memory and the time for one task do not grow with the

@@ -13,6 +13,7 @@ from polypath.cli.datasets import datasets
 from polypath.cli.diff import diff
 from polypath.cli.errors import Commands
 from polypath.cli.evaluate import evaluate
+from polypath.cli.export import export
 from polypath.cli.history import history, prune, rollback
 from polypath.cli.init import init
 from polypath.cli.inspect import inspect
@@ -126,6 +127,15 @@ for _function, _panel, _epilog in (
             "polypath predict clinic/system xray a.png b.png",
             "polypath predict clinic/system risk patients.csv --json",
             "polypath predict clinic/system digits images.npy",
+        ),
+    ),
+    (
+        export,
+        _USE,
+        examples(
+            "polypath export clinic/system xray --format onnx --out xray.onnx",
+            "polypath export clinic/system xray --out xray.pt2 --exit layer3",
+            after="ONNX needs `pip install polypath\\[onnx]`. docs/howto/export.md has a script for each format.",
         ),
     ),
     (

@@ -369,13 +369,13 @@ def claim(out: Path, experiment: Experiment, resume: bool) -> None:
     """
     if claimable(out, experiment, resume):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", experiment.model_dump(mode="json"))
+        write_json(out / "config.json", experiment.model_dump(mode="json", exclude=set(RunConfig.elsewhere)))
 
 
 def claimable(out: Path, experiment: Experiment, resume: bool) -> bool:
     """True where the folder is free, False where it holds this run and `resume` is set; raises as `claim`."""
     file = out / "config.json"
-    plain = experiment.model_dump(mode="json")
+    plain = experiment.model_dump(mode="json", exclude=set(RunConfig.elsewhere))
     if out.exists() and not out.is_dir():
         raise InvalidInput(f"{out} is a file; choose another --out")
     if file.exists():

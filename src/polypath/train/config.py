@@ -29,9 +29,11 @@ class RunConfig(Config):
         cluster: address of a running Ray cluster (`HOST:PORT`, or `auto` for the one this machine belongs to); None
             starts one on this machine for the time of the run.
         job_threads: CPU threads of every job, in every executor; None: `threads`. Part of the record like `threads`.
+        track: `tensorboard` writes training and validation lines as scalars too (needs the extra `[track]` and a
+            folder). Not part of what a run is: it may be switched when one is resumed.
     """
 
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"executor", "parallel", "cluster"})
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"executor", "parallel", "cluster", "track"})
     """Settings that a run may be resumed with other values of: nothing that it writes depends on them."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -44,3 +46,4 @@ class RunConfig(Config):
     parallel: int | None = Field(None, gt=0)
     cluster: str | None = None
     job_threads: int | None = Field(None, gt=0)
+    track: Literal["tensorboard"] | None = None

@@ -80,13 +80,13 @@ class Engine:
                 remove_leftovers(out)
                 remove_leftovers(out / "checkpoint")
             self.fabric.barrier()  # the first process takes the folder before any other looks into it
-        self.journal = Journal(out / "metrics.jsonl" if out is not None else None, writes=self.fabric.is_global_zero)
-        self.display = Display(title, progress and self.fabric.is_global_zero, on_progress)
+        first = self.fabric.is_global_zero
+        self.journal = Journal(out and out / "metrics.jsonl", writes=first, track=self.config.track)
+        self.display = Display(title, progress and first, on_progress)
         self.executor = Chosen()
         self.stage, self.stages, self.epoch = 0, 1, 0
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
-        self._cancelled = False
-        self._note = ""
+        self._cancelled, self._note = False, ""
         self._loops, self._passed = 0, 0  # of this stage: loops begun, and the epochs of those before the last one
         self._open: list[Generator[Any, None, None]] = []
 
@@ -157,7 +157,8 @@ class Engine:
             self.display.end_epoch(self._note)
 
     def close(self) -> None:
-        """End loops that an error left open, so that the global generator is put back now and not when they die."""
+        """End loops that an error left open, and put the global generator back now; end the journal."""
+        self.journal.close()
         while self._open:
             self._open.pop().close()
         self.executor.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polypath.core.files import write_atomically
+from polypath.train.tracking import tracker
 
 
 class Journal:
@@ -20,14 +21,19 @@ class Journal:
     Args:
         path: the file; None keeps the lines in memory only.
         writes: False only reads the file (every process of a run but the first).
+        track: `tensorboard` tells every line there too, see `polypath.train.tracking`.
+
+    Raises:
+        InvalidInput: nothing to track with, or no file.
     """
 
-    def __init__(self, path: Path | None, *, writes: bool = True) -> None:
+    def __init__(self, path: Path | None, *, writes: bool = True, track: str | None = None) -> None:
         self.lines: list[dict[str, Any]] = []
         if path is not None and path.exists():
             self.lines = list(_readable(path.read_text().splitlines()))
         self.path = path if writes else None
         self._silent = False
+        self._mirror = tracker(track, path.parent if path is not None else None, writes)
         if self.path is not None and self.path.exists():
             self._rewrite()  # without the line that was being written when the process was killed
 
@@ -39,6 +45,8 @@ class Journal:
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(line, allow_nan=False, default=float) + "\n")
+        if self._mirror is not None:
+            self._mirror.write(line)
 
     def back_to(self, count: int) -> None:
         """Drop every line after the first `count`: a resumed run writes them again."""
@@ -51,6 +59,13 @@ class Journal:
         if self.path is not None:
             text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.lines)
             write_atomically(self.path, lambda file: file.write(text.encode()))
+        if self._mirror is not None:
+            self._mirror.again(self.lines)
+
+    def close(self) -> None:
+        """End what is told besides the file."""
+        if self._mirror is not None:
+            self._mirror.close()
 
     def before_stage(self, stage: int) -> int:
         """Number of lines before the first one of a stage."""
