@@ -16,8 +16,14 @@ from polypath.core.task import Classification, Features, Regression, Task
 
 RUN: dict[str, Any] = {"device": "cpu", "precision": "32-true", "threads": 1, "progress": False}
 GROWING: dict[str, Any] = {
-    "backbone": {"kind": "mlp", "hidden": [12]}, "share": 0.2, "order": "sequential", "epochs": 1, "batch": 16, "patience": 0, **RUN,
-}  # fmt: skip
+    "backbone": {"kind": "mlp", "hidden": [12]},
+    "share": 0.2,
+    "order": "sequential",
+    "epochs": 1,
+    "batch": 16,
+    "patience": 0,
+    **RUN,
+}
 HERE = "http://127.0.0.1"
 Client = Callable[..., Any]
 

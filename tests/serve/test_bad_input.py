@@ -66,6 +66,17 @@ def test_images_that_cannot_be_used_are_refused_by_both_ways_in(
         assert "inputs[1]" in error["message"] and "Traceback" not in said.text
 
 
+def test_images_that_do_not_fit_are_converted_where_that_is_asked_for(images: Path, client: Client) -> None:
+    server = client(images)
+    wide = png(torch.zeros(3, 20, 30, dtype=torch.uint8))
+    body = {"inputs": [base64.b64encode(wide).decode()], "fit": True}
+    said = server.post("/v1/tasks/digits/predict", json=body).json()["answers"]
+    black = server.post("/v1/tasks/digits/predict", json={"inputs": [base64_png(torch.zeros_like(GREY))]}).json()
+    assert said == black["answers"]
+    files = [("files", ("a.png", wide))]
+    assert server.post("/v1/predict/files", files=files, data={"fit": "true"}).status_code == 200
+
+
 def test_sixteen_bit_images_answer_or_are_refused_but_never_fail(images: Path, client: Client) -> None:
     inputs = [base64.b64encode(sixteen_bit()).decode()]
     assert client(images).post("/v1/tasks/digits/predict", json={"inputs": inputs}).status_code in (200, 422)

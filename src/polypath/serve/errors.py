@@ -97,6 +97,8 @@ def handle_errors(app: FastAPI) -> None:
     """Answer every error of the application with `ErrorBody`."""
 
     async def handler(request: Request, error: Exception) -> Response:
+        service: Any = request.app.state.service
+        service.measures.refused.labels(refusal(error).code).inc()
         return response(error)
 
     for kind in (PolypathError, RequestValidationError, HTTPException):

@@ -23,13 +23,15 @@ SMALL = 4096  # values that are decoded faster than another thread is woken
 Raw = str | bytes | Sequence[float] | Mapping[str, float]
 
 
-def decoded(task: Task, inputs: Sequence[Raw], limits: Limits) -> torch.Tensor:
+def decoded(task: Task, inputs: Sequence[Raw], limits: Limits, fit: bool = False) -> torch.Tensor:
     """What the task's preprocessing makes of the inputs of a request, (n, ...).
 
     Args:
         task: whose preprocessing.
         inputs: images as base64 or bytes; rows as lists or {column: value}; texts.
         limits: of pixels.
+        fit: convert images of another mode and stretch those of another size; otherwise a task that wants its own
+            size refuses them.
 
     Raises:
         InvalidInput: inputs of another kind, size or column, an image that cannot be read; says which input.
@@ -42,6 +44,8 @@ def decoded(task: Task, inputs: Sequence[Raw], limits: Limits) -> torch.Tensor:
             required = {"image": "an image as base64", "table": "a row of numbers", "text": "a text"}[preprocess.kind]
             raise InvalidInput(f"inputs[{place}]: task {task.name!r} takes {required}, received {_kind(one)}")
     if isinstance(preprocess, ImagePreprocess):
+        if fit and preprocess.fit == "exact":
+            preprocess = preprocess.changed(fit="stretch")
         return torch.cat([_image(preprocess, one, f"inputs[{place}]", limits) for place, one in enumerate(inputs)])
     if preprocess.kind == "table" and len({isinstance(one, Mapping) for one in inputs}) > 1:
         raise InvalidInput("inputs: rows are either all lists or all objects, received both")

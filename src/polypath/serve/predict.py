@@ -14,7 +14,7 @@ from polypath.prediction import Budget
 from polypath.serve.access import Caller
 from polypath.serve.errors import documented, json_response
 from polypath.serve.schemas import ManyAnswers, PredictManyRequest, PredictRequest, TaskAnswers
-from polypath.serve.service import Service
+from polypath.serve.service import Options, Service
 
 router = APIRouter(prefix="/v1", tags=["predict"])
 
@@ -24,6 +24,7 @@ BudgetText = Annotated[
     str | None, Form(description='What one input may cost, as JSON: {"flops": 6e7}, {"parameters": 1e6}, {"ms": 2.5}.')
 ]
 Early = Annotated[bool, Form(description="Stop at the first exit that is confident enough.")]
+Fit = Annotated[bool, Form(description="Convert and stretch images that do not fit, instead of refusing them.")]
 _REFUSALS = (404, 408, 413, 422, 429, 503)
 
 
@@ -38,7 +39,7 @@ def said_by(request: Request) -> tuple[Service, Caller]:
 async def predict(request: Request, task: TaskName, body: PredictRequest) -> Response:
     """Ask one task."""
     service, caller = said_by(request)
-    return json_response(await service.predict(caller, task, body.inputs, body.budget, body.early))
+    return json_response(await service.predict(caller, task, body.inputs, _options(body)))
 
 
 @router.post(
@@ -47,18 +48,18 @@ async def predict(request: Request, task: TaskName, body: PredictRequest) -> Res
     responses={200: {"model": TaskAnswers}, **documented(*_REFUSALS)},
 )
 async def predict_files(
-    request: Request, task: TaskName, files: Files, budget: BudgetText = None, early: Early = False
+    request: Request, task: TaskName, files: Files, budget: BudgetText = None, early: Early = False, fit: Fit = False
 ) -> Response:
     """Ask one task about uploaded images."""
     service, caller = said_by(request)
-    return json_response(await service.predict(caller, task, await _read(files), _budget(budget), early))
+    return json_response(await service.predict(caller, task, await _read(files), Options(_budget(budget), early, fit)))
 
 
 @router.post("/predict", response_model=None, responses={200: {"model": ManyAnswers}, **documented(*_REFUSALS)})
 async def predict_many(request: Request, body: PredictManyRequest) -> Response:
     """Ask several tasks, or all that are permitted, about the same inputs; what their paths share is computed once."""
     service, caller = said_by(request)
-    return json_response(await service.predict_many(caller, body.tasks, body.inputs, body.budget, body.early))
+    return json_response(await service.predict_many(caller, body.tasks, body.inputs, _options(body)))
 
 
 @router.post("/predict/files", response_model=None, responses={200: {"model": ManyAnswers}, **documented(*_REFUSALS)})
@@ -68,10 +69,17 @@ async def predict_many_files(
     tasks: Annotated[list[str] | None, Form(description="Names, one a field; none asks all.")] = None,
     budget: BudgetText = None,
     early: Early = False,
+    fit: Fit = False,
 ) -> Response:
     """Ask several tasks, or all that are permitted, about the same uploaded images."""
     service, caller = said_by(request)
-    return json_response(await service.predict_many(caller, tasks, await _read(files), _budget(budget), early))
+    return json_response(
+        await service.predict_many(caller, tasks, await _read(files), Options(_budget(budget), early, fit))
+    )
+
+
+def _options(body: PredictRequest) -> Options:
+    return Options(body.budget, body.early, body.fit)
 
 
 async def _read(files: list[UploadFile]) -> list[Any]:

@@ -29,6 +29,7 @@ class PredictRequest(BaseModel):
     inputs: Inputs
     budget: Budget | None = Field(None, description="What one input may cost; the deepest exit within it answers.")
     early: bool = Field(False, description="Stop at the first exit that is confident enough.")
+    fit: bool = Field(False, description="Convert and stretch images that do not fit, instead of refusing them.")
 
 
 class PredictManyRequest(PredictRequest):

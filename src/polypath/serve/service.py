@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,20 @@ from polypath.serve.inputs import Raw, decoded, quick
 from polypath.serve.live import Generation, Live
 from polypath.serve.measures import Measures
 from polypath.serve.settings import Limits
+
+
+class Options(NamedTuple):
+    """How a request is to be answered.
+
+    Args:
+        budget: what one input may cost.
+        early: stop at the first exit that is confident enough.
+        fit: convert and resize images that do not fit, instead of refusing them.
+    """
+
+    budget: Budget | None = None
+    early: bool = False
+    fit: bool = False
 
 
 class Service:
@@ -52,9 +66,7 @@ class Service:
         self.batcher.close()
         self._decoders.shutdown(wait=True)
 
-    async def predict(
-        self, caller: Caller, task: str, inputs: Sequence[Raw], budget: Budget | None, early: bool
-    ) -> dict[str, Any]:
+    async def predict(self, caller: Caller, task: str, inputs: Sequence[Raw], options: Options) -> dict[str, Any]:
         """Answers of one task, as `TaskAnswers`.
 
         Raises:
@@ -64,13 +76,13 @@ class Service:
         async def answer(generation: Generation) -> dict[str, Any]:
             found = generation.task(caller, task)
             self._check_rows(inputs)
-            stored = await self._decoded(found, inputs)
-            return (await self._asked(generation, [task], stored, budget, early))[0]
+            stored = await self._decoded(found, inputs, options)
+            return (await self._asked(generation, [task], stored, options))[0]
 
         return await self._newest(answer)
 
     async def predict_many(
-        self, caller: Caller, tasks: Sequence[str] | None, inputs: Sequence[Raw], budget: Budget | None, early: bool
+        self, caller: Caller, tasks: Sequence[str] | None, inputs: Sequence[Raw], options: Options
     ) -> dict[str, Any]:
         """Answers of several tasks to the same inputs, as `ManyAnswers`.
 
@@ -78,8 +90,7 @@ class Service:
             caller: who asks.
             tasks: names; None asks all permitted tasks and skips those that cannot take such inputs.
             inputs: of the request.
-            budget: what one input may cost, for every task.
-            early: stop at the first exit that is confident enough.
+            options: for every task.
 
         Raises:
             PolypathError: whatever is wrong with the request.
@@ -94,10 +105,7 @@ class Service:
             for task in found:
                 groups.setdefault(task.preprocess.model_dump_json(), []).append(task)
             said = await asyncio.gather(
-                *(
-                    self._group(generation, group, inputs, budget, early, skip=tasks is None)
-                    for group in groups.values()
-                )
+                *(self._group(generation, group, inputs, options, skip=tasks is None) for group in groups.values())
             )
             answers = {one["task"]: one for part, _ in said for one in part}
             skipped = {name: reason for _, part in said for name, reason in part}
@@ -117,22 +125,21 @@ class Service:
         generation: Generation,
         group: Sequence[Task],
         inputs: Sequence[Raw],
-        budget: Budget | None,
-        early: bool,
+        options: Options,
         skip: bool,
     ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
         """Answers of tasks that prepare their inputs alike, and (task, reason) of those skipped."""
         try:
-            stored = await self._decoded(group[0], inputs)
+            stored = await self._decoded(group[0], inputs, options)
         except (InvalidInput, Refused) as error:
             if not skip or isinstance(error, Refused):
                 raise
             return [], [(task.name, str(error)) for task in group]
         names = [task.name for task in group]
-        if budget is None and not early:
-            return await self._asked(generation, names, stored, None, False), []
+        if options.budget is None and not options.early:
+            return await self._asked(generation, names, stored, options), []
         # An exit is a task's own: with a budget every task answers by itself.
-        asked = [self._asked(generation, [name], stored, budget, early) for name in names]
+        asked = [self._asked(generation, [name], stored, options) for name in names]
         said = await asyncio.gather(*asked, return_exceptions=True)
         answers, skipped = [], []
         for name, one in zip(names, said, strict=True):
@@ -145,16 +152,16 @@ class Service:
         return answers, skipped
 
     async def _asked(
-        self, generation: Generation, names: Sequence[str], stored: torch.Tensor, budget: Budget | None, early: bool
+        self, generation: Generation, names: Sequence[str], stored: torch.Tensor, options: Options
     ) -> list[dict[str, Any]]:
         """Answers of tasks that prepare their inputs alike, computed at once."""
-        exit = None
+        exit, budget = None, options.budget
         if budget is not None:
             loop = asyncio.get_running_loop()
             exit = await loop.run_in_executor(self._decoders, generation.system.affordable_exit, names[0], budget)
         try:
             async with asyncio.timeout(self.limits.answer_s):
-                question = Question(tuple(names), exit, early)
+                question = Question(tuple(names), exit, options.early)
                 found: Answered = await self.batcher.ask(generation, question, stored, budget)
         except TimeoutError:
             raise Refused(
@@ -186,11 +193,11 @@ class Service:
             found = await answer(self.live.now)
         return found
 
-    async def _decoded(self, task: Task, inputs: Sequence[Raw]) -> torch.Tensor:
+    async def _decoded(self, task: Task, inputs: Sequence[Raw], options: Options) -> torch.Tensor:
         if quick(task, inputs):
             return decoded(task, inputs, self.limits)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, decoded, task, inputs, self.limits)
+        return await loop.run_in_executor(self._decoders, decoded, task, inputs, self.limits, options.fit)
 
     def _check_rows(self, inputs: Sequence[Raw]) -> None:
         if len(inputs) > self.limits.max_rows:
