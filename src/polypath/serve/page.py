@@ -14,6 +14,7 @@ _TYPES = {
     "index.html": "text/html",
     "style.css": "text/css",
     "app.js": "text/javascript",
+    "dom.js": "text/javascript",
     "picture.js": "text/javascript",
     "charts.js": "text/javascript",
 }
