@@ -227,13 +227,19 @@ async function ask() {
     const total = make("b", {}, ms(said.ms));
     if (count === 1) return $("outcome").replaceChildren("Answered in ", total, ".");
     $("outcome").replaceChildren(`${count} tasks answered together in `, total, "; timing each alone …");
+    // One after the other, so that none waits for another; twice, because the first time reads the task from disk.
+    const best = async (path) => {
+      const times = [];
+      for (let turn = 0; turn < 2 && mine === asked; turn++) times.push((await api(path + suffix, options)).ms);
+      return Math.min(...times);
+    };
+    total.textContent = ms(Math.min(said.ms, await best("/v1/predict")));
     let alone = 0;
-    for (const { task } of said.predictions) { // one after the other, so that none waits for another
-      const one = await api(`/v1/tasks/${encodeURIComponent(task)}/predict${suffix}`, options);
+    for (const { task } of said.predictions) {
+      const time = await best(`/v1/tasks/${encodeURIComponent(task)}/predict`);
       if (mine !== asked) return;
-      alone += one.ms;
-      const place = document.querySelector(`[data-time="${CSS.escape(task)}"]`);
-      place.textContent = ms(one.ms);
+      alone += time;
+      document.querySelector(`[data-time="${CSS.escape(task)}"]`).textContent = ms(time);
     }
     $("outcome").replaceChildren(`${count} tasks answered together in `, total, "; one by one in ", make("b", {}, ms(alone)), ".");
   } catch (error) {

@@ -14,6 +14,9 @@ export function drawPicture(picture) {
   const map = $("map");
   map.innerHTML = picture.svg; // names in it are escaped by the server, and scripts are refused by its policy
   svg = map.querySelector("svg");
+  const width = svg.viewBox.baseVal.width;
+  svg.style.maxWidth = `${1.5 * width}px`; // a small network needs no large letters,
+  svg.style.minWidth = `${0.85 * width}px`; // and the letters of a large one must be readable: it scrolls
   $("chips").replaceChildren(
     ...picture.tasks.map((name, place) =>
       make("button", {
