@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, by mouse, keyboard and name; nothing from another host; who may see what."""
+"""The page in a browser: what it shows, by mouse, keyboard and name; nothing from another host; who may see what."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def image(tmp_path: Path) -> str:
 
 def test_an_image_is_answered_by_every_task_with_its_time(browser: Any, server: str, tmp_path: Path) -> None:
     with opened(browser, server) as page:
+        page.locator("#tasks tbody tr").first.wait_for()
         page.locator("#file").set_input_files(image(tmp_path))
         page.locator("#outcome", has_text="one by one in").wait_for()
         answers = page.locator("[data-answer]")
@@ -147,6 +148,7 @@ def test_it_fits_a_phone_and_follows_the_dark_scheme(browser: Any, server: str, 
     backgrounds = {}
     for scheme in ("light", "dark"):
         with opened(browser, server, color_scheme=scheme, viewport={"width": 360, "height": 740}) as page:
+            page.locator("#tasks tbody tr").first.wait_for()
             page.locator("#file").set_input_files(image(tmp_path))
             page.locator("#outcome", has_text="one by one in").wait_for()
             width = page.evaluate("document.documentElement.scrollWidth")
