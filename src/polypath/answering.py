@@ -34,6 +34,7 @@ from polypath.prediction import (
 from polypath.store import Confidence, Latency, TaskEntry
 
 ONLY = "only"  # what the exit of a task without named exits is called in tables
+MERGED = 32  # modules for several tasks at once that are kept ready
 
 
 class Answers(ABC):
@@ -58,6 +59,7 @@ class Answers(ABC):
         batch: int = 256,
         budget: Budget | Mapping[str, float] | None = None,
         early: bool = False,
+        decoded: bool = False,
     ) -> Prediction:
         """Labels and probabilities (or values) for raw inputs.
 
@@ -68,6 +70,8 @@ class Answers(ABC):
             budget: what one example may cost, `{"flops": 6e7}`, `{"parameters": 1e6}`, `{"ms": 2.5}` or several of
                 them; the deepest exit within it answers. Milliseconds need `calibrate_latency()` on this machine.
             early: stop at the first exit that is confident enough; needs `calibrate_confidence(...)`.
+            decoded: `inputs` is already what the task's `preprocess.decode` made of the raw inputs: whoever collects
+                a batch from many callers decodes (and refuses) every caller's inputs apart.
 
         Raises:
             UnknownName: no such task; offers the nearest.
@@ -75,8 +79,8 @@ class Answers(ABC):
                 calibration that is missing or from another machine.
         """
         found = self.network.task_named(task)
-        stored = found.preprocess.decode(inputs)
-        exit = None if budget is None else self._affordable(task, Budget.given(budget))
+        stored = inputs if decoded else found.preprocess.decode(inputs)
+        exit = None if budget is None else self.affordable_exit(task, budget)
         if early:
             return self._stopping_early(found, stored, batch, exit)
         module = self._module(task, exit)
@@ -85,13 +89,16 @@ class Answers(ABC):
         said = answer(found, outputs)
         return said if exit is None else replace(said, exits=[exit] * len(outputs))
 
-    def predict_many(self, tasks: Sequence[str], inputs: Any, *, batch: int = 256) -> dict[str, Prediction]:
+    def predict_many(
+        self, tasks: Sequence[str], inputs: Any, *, batch: int = 256, decoded: bool = False
+    ) -> dict[str, Prediction]:
         """Answers of several tasks for the same raw inputs; what their paths share is computed once.
 
         Args:
             tasks: names.
             inputs: as in `predict`; decoded and encoded as the first task says.
             batch: examples computed at once.
+            decoded: as in `predict`.
 
         Raises:
             UnknownName: no such task.
@@ -104,7 +111,7 @@ class Answers(ABC):
             raise InvalidInput(
                 f"predict_many: {first.name!r} and {other} prepare their inputs differently; ask each with predict"
             )
-        stored = first.preprocess.decode(inputs)
+        stored = inputs if decoded else first.preprocess.decode(inputs)
         module = self._together(tuple(named))
         with torch.inference_mode():
             parts = [module(first.preprocess.encode(part)) for part in stored.split(batch)]
@@ -198,8 +205,14 @@ class Answers(ABC):
             )
         return found
 
-    def _affordable(self, task: str, budget: Budget) -> str | None:
-        costs = self.exit_costs(task)
+    def affordable_exit(self, task: str, budget: Budget | Mapping[str, float]) -> str | None:
+        """The deepest exit of the task within a budget, None for a task that has but one and meets it.
+
+        Raises:
+            UnknownName: no such task, or no such limit.
+            InvalidInput: a budget below the cheapest exit, or in milliseconds without a calibration on this machine.
+        """
+        costs, budget = self.exit_costs(task), Budget.given(budget)
         if budget.ms is not None and any(cost.ms is None for cost in costs):
             raise InvalidInput(
                 f"budget ms={budget.ms:g}: the exits of {task!r} were not timed on this machine; call "
@@ -258,8 +271,14 @@ class Answers(ABC):
                 paths = [self.network.path(task, exit) for task, exit in wanted]
                 self._load({name for path in paths for name in path.components})
                 with torch.no_grad():
-                    self._fused["merged", wanted] = self.network.fuse_many(paths).eval()
-            module: nn.Module = self._fused["merged", wanted]
+                    made = self.network.fuse_many(paths).eval()
+                # n tasks can be asked in 2^n combinations: the ones asked least recently go.
+                merged = [key for key in self._fused if key[0] == "merged"]
+                for key in merged[: len(merged) + 1 - MERGED]:
+                    del self._fused[key]
+                self._fused["merged", wanted] = made
+            module: nn.Module = self._fused.pop(("merged", wanted))
+            self._fused["merged", wanted] = module  # now the one asked last
             return module
 
 

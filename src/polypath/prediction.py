@@ -41,6 +41,30 @@ class Prediction:
         found = self.values if self.values is not None else self.probabilities
         return 0 if found is None else len(found)
 
+    def rows(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """One dictionary of plain values an input: what JSON can carry.
+
+        Args:
+            names: the task's labels in the order of its outputs, none for regression.
+
+        Returns:
+            `label`, `probability` and `probabilities` {label: p}; `labels` and `probabilities` for multi-label tasks;
+            `values` for regression; and `exit` where one was chosen.
+        """
+        rows: list[dict[str, Any]]
+        if self.values is not None:
+            rows = [{"values": row} for row in self.values.tolist()]
+        else:
+            assert self.labels is not None and self.probabilities is not None
+            rows = []
+            for label, shares in zip(self.labels, self.probabilities.tolist(), strict=True):
+                said = {"labels": label} if isinstance(label, list) else {"label": label, "probability": max(shares)}
+                rows.append({**said, "probabilities": dict(zip(names, shares, strict=True))})
+        if self.exits is not None:
+            for row, exit in zip(rows, self.exits, strict=True):
+                row["exit"] = exit
+        return rows
+
 
 def answer(task: Task, outputs: torch.Tensor) -> Prediction:
     """Raw outputs (n, target.outputs) as labels and probabilities, or values in the target's units."""

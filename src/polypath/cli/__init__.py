@@ -25,6 +25,7 @@ from polypath.cli.rename import rename
 from polypath.cli.report import report
 from polypath.cli.run import run
 from polypath.cli.schema import schema
+from polypath.cli.serve import serve, token
 from polypath.cli.show import examples
 from polypath.cli.train import train
 from polypath.cli.update import update
@@ -127,6 +128,25 @@ for _function, _panel, _epilog in (
             "polypath predict clinic/system xray a.png b.png",
             "polypath predict clinic/system risk patients.csv --json",
             "polypath predict clinic/system digits images.npy",
+        ),
+    ),
+    (
+        serve,
+        _USE,
+        examples(
+            "polypath serve clinic/system                     this machine only, http://127.0.0.1:8000",
+            "polypath token --file tokens.json --name alice --group radiology",
+            "polypath serve clinic/system --host 0.0.0.0 --tokens tokens.json",
+            "polypath serve clinic/system --set max_rows=32 --set max_wait_ms=5",
+            after="What can be asked: docs/howto/serve.md, and /openapi.json of the server. The page is at /.",
+        ),
+    ),
+    (
+        token,
+        _USE,
+        examples(
+            "polypath token --file tokens.json --name alice --group radiology --group metrics",
+            "polypath token --file tokens.json --name alice --remove",
         ),
     ),
     (

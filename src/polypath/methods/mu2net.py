@@ -107,6 +107,16 @@ class Mu2Net(Method[Mu2NetConfig]):
         """Iterations times tasks, in order: every stage is one active task iteration."""
         return [Stage((name,)) for _ in range(self.config.iterations) for name in new]
 
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Children of all generations and iterations share the passes: fewer cycles first, then fewer children."""
+        config = self.config
+        cycles = max(1, min(config.cycles, passes // (config.iterations * config.generations * config.children)))
+        left = max(1, passes // cycles)
+        iterations = min(config.iterations, max(1, left // 4))
+        generations = min(config.generations, max(1, left // iterations // 2))
+        children = max(1, left // (iterations * generations))
+        return {"iterations": iterations, "generations": generations, "children": children, "cycles": cycles}
+
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One active task iteration of each task of the stage."""
         assert isinstance(network, Layered)

@@ -193,6 +193,7 @@ def _cell(layout: _Layout, component: str, focus: Sequence[str]) -> str:
         for place in users
     )
     return (
-        f'<g><title>{html.escape(said, quote=True)}</title><rect class="cell" x="{_number(x)}" y="{_number(y)}" '
+        f'<g class="c" data-component="{html.escape(component, quote=True)}">'
+        f'<title>{html.escape(said, quote=True)}</title><rect class="cell" x="{_number(x)}" y="{_number(y)}" '
         f'width="{_number(CELL)}" height="{_number(tall)}" rx="4"/>{stripes}</g>'
     )
