@@ -324,6 +324,7 @@ class Search:
         network.count_selections(task, {model.number: counts.get(best.number, 0)})
 
     def _log(self, children: Sequence[Child], answers: Sequence[Mapping[str, Any]]) -> None:
+        self.run.count(sum(int(answer["all_samples"]) for answer in answers))
         best = self.evolution.best()
         lines = [
             {
