@@ -108,14 +108,13 @@ class Mu2Net(Method[Mu2NetConfig]):
         return [Stage((name,)) for _ in range(self.config.iterations) for name in new]
 
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
-        """Children of all generations and iterations share the passes: fewer cycles first, then fewer children."""
-        config = self.config
-        cycles = max(1, min(config.cycles, passes // (config.iterations * config.generations * config.children)))
-        left = max(1, passes // cycles)
-        iterations = min(config.iterations, max(1, left // 4))
-        generations = min(config.generations, max(1, left // iterations // 2))
-        children = max(1, left // (iterations * generations))
-        return {"iterations": iterations, "generations": generations, "children": children, "cycles": cycles}
+        """All passes of all children of a task; cycles and children first, more passes make more generations."""
+        cycles = min(self.config.cycles, passes)
+        children = max(1, min(self.config.children, passes // cycles))
+        left = max(1, passes // (cycles * children))
+        iterations = min(self.config.iterations, left)
+        sizes = {"cycles": cycles, "children": children, "iterations": iterations}
+        return {**sizes, "generations": left // iterations}
 
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One active task iteration of each task of the stage."""
@@ -359,6 +358,7 @@ class Search:
         )
 
     def _log(self, children: Sequence[Child], answers: Sequence[Mapping[str, Any]]) -> None:
+        self.run.count(sum(int(answer["all_samples"]) for answer in answers))
         best = self.evolution.best()
         lines = [
             {

@@ -307,6 +307,10 @@ class Engine:
             beat = self.stop_if_cancelled
             return mapped(function, jobs, shared, kept=kept, resume=self.resume, beat=beat, rows=rows, execute=execute)
 
+    def count(self, samples: int) -> None:
+        """Training examples that did not come from `batches`."""
+        self.samples += samples
+
     def environment(self) -> dict[str, Any]:
         """Machine, versions and settings of this run."""
         return environment(self.device, self.precision, self.threads)
