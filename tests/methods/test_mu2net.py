@@ -238,6 +238,22 @@ def test_growing_leaves_every_retained_layer_as_it_is() -> None:
     assert model.parent in net(system).models and model.facts["trained"]["task2"] > 0
 
 
+def test_no_retained_layer_moves_in_any_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests of everything in the network before and after each generation of all stages."""
+    right, seen = mu2net.Search.generation, []
+
+    def watched(self: mu2net.Search, *, log: bool) -> None:
+        before = self.network.digests()
+        right(self, log=log)
+        assert self.network.digests() == before
+        seen.append(len(before))
+
+    monkeypatch.setattr(mu2net.Search, "generation", watched)
+    system = learned(tiny_features(2), iterations=2)
+    assert len(seen) == 2 * 2 * 2 and seen[-1] > seen[0]
+    assert system.result.timing.samples == sum((10 + k) * 2 * 3 * 2 for k in (0, 1)) * 2
+
+
 def test_selections_and_ids_survive_saving(tmp_path: Path) -> None:
     system = learned(tiny_features(2))
     system.save(tmp_path / "s")

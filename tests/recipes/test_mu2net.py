@@ -34,7 +34,7 @@ def test_numerals_run_in_smoke_size_and_telugu_stays_private(tmp_path: Path) -> 
 
 @pytest.mark.realdata
 def test_the_full_size_is_the_papers_preliminary_experiment() -> None:
-    """Ti/16 without blocks at 32 pixels: 149,184 parameters and a head of 192 * 10 + 10; alone: three blocks more."""
+    """Ti/16 without blocks at 32 pixels: 149,184 parameters and a head of 192 * 10 + 10."""
     experiment = experiment_of("mu2net/numerals", "full")
     config = Mu2NetConfig.of(experiment.variants["mu2net"].config)
     sizes = (config.iterations, config.generations, config.children, config.cycles, config.batch)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from polypath.cli.show import AsJson, listing, print_json, print_tables
+from polypath.core.config import Config
 
 
 def methods(
@@ -94,4 +95,9 @@ def _named(annotation: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """A default as JSON has it."""
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, tuple) else value

@@ -117,6 +117,10 @@ class Run(Protocol):
         """
         ...
 
+    def count(self, samples: int) -> None:
+        """Training examples that did not come from `batches`, for the record's samples a second."""
+        ...
+
     def log(self, **values: Any) -> None:
         """Append a line to metrics.jsonl and show it in the progress display."""
         ...

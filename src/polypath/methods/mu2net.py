@@ -349,6 +349,7 @@ class Search:
         )
 
     def _log(self, children: Sequence[Child], answers: Sequence[Mapping[str, Any]]) -> None:
+        self.run.count(sum(int(answer["all_samples"]) for answer in answers))
         best = self.evolution.best()
         lines = [
             {

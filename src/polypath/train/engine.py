@@ -85,8 +85,7 @@ class Engine:
         self.executor = Chosen()
         self.stage, self.stages, self.epoch = 0, 1, 0
         self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
-        self._cancelled = False
-        self._note = ""
+        self._cancelled, self._note = False, ""
         self._loops, self._passed = 0, 0  # of this stage: loops begun, and the epochs of those before the last one
         self._open: list[Generator[Any, None, None]] = []
 
@@ -305,6 +304,10 @@ class Engine:
         with self.display.jobs(note) as rows:
             beat = self.stop_if_cancelled
             return mapped(function, jobs, shared, kept=kept, resume=self.resume, beat=beat, rows=rows, execute=execute)
+
+    def count(self, samples: int) -> None:
+        """Training examples that did not come from `batches`."""
+        self.samples += samples
 
     def environment(self) -> dict[str, Any]:
         """Machine, versions and settings of this run."""

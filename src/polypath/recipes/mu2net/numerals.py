@@ -7,7 +7,7 @@ shows a figure and no accuracies.
 Controls: `mu1` trains every layer of every child, `mu0` only heads, `frozen` all but embedding, class token and
 position; `alone_winner` and `alone_all` train each task by itself from the same root with three blocks, all of it, for
 about as many passes as a winner and its ancestors have, and for as many as all children of the task have together.
-Quick: one iteration x 2 x 4 x 2, 100 images a class.
+Quick: one iteration x 3 x 4 x 4, batch 128, 200 images a class; the search and `mu1`.
 Run: polypath run mu2net/numerals --out runs/numerals
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from polypath.methods.mu2net import Mu2NetConfig
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
 from polypath.recipes.mu2net import alone, image_task, searched
@@ -31,7 +32,7 @@ def settings(size: Size) -> dict[str, Any]:
         "hyperparameters": {"num_layers": list(range(BLOCKS + 1)), "warmup": {"default": 0.1}},
     }
     if size == "quick":
-        config |= {"iterations": 1, "generations": 2, "children": 4, "cycles": 2, "batch": 128}
+        config |= {"iterations": 1, "generations": 3, "children": 4, "cycles": 4, "batch": 128}
     if size == "smoke":
         config |= {"iterations": 1, "generations": 1, "children": 2, "cycles": 1, "batch": 16}
     return config
@@ -41,15 +42,15 @@ def rows(size: Size) -> dict[str, Any]:
     """Which images."""
     if size == "full":
         return {"train": "train[20%:]", "validation": "train[:20%]", "test": "test"}
-    each = {"per_class": 100, "test_per_class": 50} if size == "quick" else {"per_class": 8, "test_per_class": 2}
+    each = {"per_class": 200, "test_per_class": 50} if size == "quick" else {"per_class": 8, "test_per_class": 2}
     return {"train": "train", "validation": 0.25, **each}
 
 
 def experiment(size: Size = "full") -> Experiment:
     """Three scripts and the controls."""
     config = settings(size)
-    passes = config.get("cycles", 4) * config.get("children", 8) * config.get("generations", 4)
-    every = passes * config.get("iterations", 2)
+    resolved = Mu2NetConfig.of(config)
+    every = resolved.iterations * resolved.generations * resolved.children * resolved.cycles
     suites = [
         image_task(f"cmaterdb_{name}", name, 32, private_to=name if name == PRIVATE else None, **rows(size))
         for name in SCRIPTS
@@ -64,6 +65,7 @@ def experiment(size: Size = "full") -> Experiment:
     }
     if size == "smoke":
         variants = {name: variants[name] for name in ("mu2net", "alone_winner")}
+    default = {"full": tuple(variants)[:4], "quick": ("mu2net", "mu1"), "smoke": ()}
     return Experiment(
         recipe="mu2net/numerals",
         size=size,
@@ -72,5 +74,5 @@ def experiment(size: Size = "full") -> Experiment:
         suite={"kind": "mix", "suites": suites},
         variants=variants,
         main="mu2net",
-        by_default=tuple(variants)[:4] if size != "smoke" else (),
+        by_default=default[size],
     )
