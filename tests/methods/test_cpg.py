@@ -13,6 +13,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.task import Regression
 from polypath.methods import cpg
+from polypath.methods.gradual import Pruning
 from polypath.nn.subnet import Subnetworks
 from polypath.system import System
 from polypath.testing import tiny_features
@@ -213,13 +214,9 @@ def test_pruned_weights_stay_zero_and_are_never_fewer() -> None:
             return self.values_
 
     held = Held()
-    learner: Any = SimpleNamespace(
-        network=SimpleNamespace(part=lambda name: held),
-        config=SimpleNamespace(prune_every=2),
-        parts=[("fc1.t0", "w")],
-        sizes={("fc1.t0", "w"): 10},  # five of ten were given back in the step before
-    )
-    pruning = cpg._Pruning(learner, 0.5, 0.8, 4)
+    network: Any = SimpleNamespace(part=lambda name: held)
+    sizes = {("fc1.t0", "w"): 10}  # five of ten were given back in the step before
+    pruning = Pruning(network, sizes, 2, 0.5, 0.8, 4)
     pruning()
     assert held.values_.tolist() == [4.0, -1.0, 3.0, -2.0, 5.0]
     pruning()  # halfway: 0.8 - 0.3 / 8 = 0.7625, so 8 of 10

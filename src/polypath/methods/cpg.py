@@ -17,10 +17,11 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.gradual import Pruning, pruning_key
 from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
@@ -30,8 +31,7 @@ from polypath.nn.ownership import key_of
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
 from polypath.nn.widths import Widths, wider
-from polypath.ops.ownership import choose, unpack
-from polypath.ops.pruning import cubic_sparsity
+from polypath.ops.ownership import unpack
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +155,15 @@ class CPG(Method[CPGConfig]):
 
         network.add_task(task, least)
 
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Half of the passes prunes, in fewer steps where they are few; a goal by a single network costs as well."""
+        half = max(1, passes // 2)
+        every = -(-len(self.config.sparsities) // half)
+        kept = self.config.sparsities[::-1][::every][::-1]  # the highest among them
+        trainings = 2 if self.config.goal == "single" else 1
+        pruning = {"sparsities": kept, "prune_epochs": max(1, half // len(kept))}
+        return {**paced_epochs(self.config, (passes - half) // trainings), **pruning}
+
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage a task."""
         return [Stage((name,)) for name in new]
@@ -232,7 +241,7 @@ class Learner:
             held = [network.part(other).positions(entry) for other in older.get(part, [])]
             if sum(map(len, held)):
                 real = nn.Parameter(torch.full((sum(map(len, held)),), self.config.mask_init, device=self.run.device))
-                self.masks[_key(part, entry)] = real
+                self.masks[pruning_key(part, entry)] = real
                 self.older[part, entry] = torch.cat(held)
                 network.soften(part, entry, real, self.config.threshold)
 
@@ -284,7 +293,7 @@ class Learner:
 
     # ---- training and pruning ---------------------------------------------------------------------------------
 
-    def _train(self, key: str, config: CPGConfig, pruning: _Pruning | None, state: Mapping[str, Any]) -> None:
+    def _train(self, key: str, config: CPGConfig, pruning: Pruning | None, state: Mapping[str, Any]) -> None:
         network, name = self.network, self.item.name
         decayed = [network.part(part).values(entry) for part, entry in self.parts]
         allowed = network.trainable(self.mine)
@@ -316,19 +325,19 @@ class Learner:
         config, network = self.config, self.network
         again = config.changed(epochs=config.prune_epochs, learning_rate=config.prune_rate, decay_at=())
         steps = config.prune_epochs * steps_an_epoch({self.item.name: self.item}, [[self.item.name]], config)
-        pruning = _Pruning(self, start, end, steps)
+        pruning = Pruning(network, self.sizes, config.prune_every, start, end, steps)
         self._train(f"prune {end}", again, pruning, {"pruned": pruning.pruned, "taken": pruning.taken})
         pruning.at(1.0)
         for part, entry in self.parts:
             positions = network.part(part).positions(entry)
-            network.settle(part, entry, positions[~pruning.pruned[_key(part, entry)]])
+            network.settle(part, entry, positions[~pruning.pruned[pruning_key(part, entry)]])
 
     # ---- choice, score, states --------------------------------------------------------------------------------
 
     def _choose(self) -> None:
         """Settle the choice as the real masks say now."""
         for (part, entry), positions in self.older.items():
-            real = self.masks[_key(part, entry)].detach()
+            real = self.masks[pruning_key(part, entry)].detach()
             self.network.choose_older(part, entry, positions[real > self.config.threshold])
 
     def _score(self) -> float:
@@ -350,45 +359,6 @@ class Learner:
         for part, held in self.network.tensors(self.mine).items():
             for local, tensor in held.items():
                 tensor.copy_(kept[part][local])
-
-
-class _Pruning:
-    """Called after every optimizer step: zeroes what is pruned, and prunes more where it is time."""
-
-    def __init__(self, learner: Learner, start: float, end: float, steps: int) -> None:
-        self.learner, self.start, self.end, self.steps = learner, start, end, steps
-        self.taken = {"steps": 0}
-        self.pruned = {
-            _key(part, entry): torch.zeros_like(learner.network.part(part).values(entry), dtype=torch.bool)
-            for part, entry in learner.parts
-        }
-
-    def __call__(self) -> None:
-        self.taken["steps"] += 1
-        if self.taken["steps"] % self.learner.config.prune_every == 0:
-            self.at(self.taken["steps"] / self.steps)
-        self._zero()
-
-    def at(self, progress: float) -> None:
-        """Prune as far as the schedule says: the smallest weights in absolute value, beside those already pruned."""
-        sparsity = cubic_sparsity(self.start, self.end, progress)
-        for (part, entry), size in self.learner.sizes.items():
-            mask = self.pruned[_key(part, entry)]
-            gone = min(round(sparsity * size), size - 1) - (size - len(mask))  # of the weights still held
-            scores = self.learner.network.part(part).values(entry).detach().abs().masked_fill(mask, -1.0)
-            if gone > int(mask.sum()):
-                left = choose(scores.cpu(), torch.arange(len(mask)), len(mask) - gone)
-                mask.fill_(True)[left.to(mask.device)] = False
-        self._zero()
-
-    @torch.no_grad()
-    def _zero(self) -> None:
-        for part, entry in self.learner.parts:
-            self.learner.network.part(part).values(entry)[self.pruned[_key(part, entry)]] = 0.0
-
-
-def _key(part: str, entry: str) -> str:
-    return f"{part}/{entry}".replace(".", "-")
 
 
 def _metric(task: Task) -> str:

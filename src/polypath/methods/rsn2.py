@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -112,6 +112,10 @@ class RSN2(Method[RSN2Config]):
         """Add a task with this configuration's share."""
         assert isinstance(network, Subnetworks)
         network.add_task(task, share_of(self.config.share, task.name))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Dense epochs come out of the same passes."""
+        return paced_epochs(self.config, passes - self.config.dense_epochs)
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
