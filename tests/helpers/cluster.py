@@ -133,6 +133,21 @@ def interrupted(folder: Path, address: str) -> dict[str, Any]:
     return {"stopped": stopped, "seconds": seconds, "worker_alive": alive(worker)}
 
 
+def started() -> Cluster:
+    """The cluster; on a busy machine a node may take longer to start than the half minute that Ray waits."""
+    for attempt in range(6):
+        cluster = Cluster()
+        try:
+            for _ in range(2):
+                cluster.add_node(**SIZE)
+            cluster.wait_for_nodes(timeout=120)
+            return cluster
+        except Exception as error:  # Ray raises nothing more special
+            print(f"attempt {attempt + 1}: {error}", file=sys.stderr)
+            cluster.shutdown()
+    raise SystemExit("Ray's nodes did not start")
+
+
 def evolved(folder: Path) -> list[str]:
     """Digests of what mu2Net learns here, with two workers, and half here and half there."""
     suite = tiny.suite(2, validation=True)
@@ -153,9 +168,7 @@ def evolved(folder: Path) -> list[str]:
 def main(folder: Path) -> dict[str, Any]:
     """Everything, in one cluster."""
     facts: dict[str, Any] = {}
-    cluster = Cluster(initialize_head=True, head_node_args=SIZE)
-    cluster.add_node(**SIZE)
-    cluster.wait_for_nodes()
+    cluster = started()
     facts["unreachable"] = error_of(lambda: engine(executor="ray", cluster="127.0.0.1:1").map(long, [0]))
     ray.init(address=cluster.address, log_to_driver=False)
     shared = {"weights": torch.randn(64, 64, generator=generator(0, "w")), "count": torch.tensor(3)}
