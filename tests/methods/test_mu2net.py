@@ -325,6 +325,13 @@ def test_settings_that_cannot_be_searched_are_refused(settings: dict[str, Any], 
         Mu2Net(**settings)
 
 
+@pytest.mark.parametrize("passes", [1, 3, 7, 33, 200, 1000])
+def test_a_budget_of_passes_is_kept_and_mostly_used(passes: int) -> None:
+    found = Mu2Net().paced(passes, 3)
+    spent = found["cycles"] * found["children"] * found["iterations"] * found["generations"]
+    assert passes / 2 < spent <= passes and found["cycles"] == min(4, passes)
+
+
 def test_the_configuration_survives_its_json() -> None:
     config = Mu2NetConfig.of({"hyperparameters": {"num_layers": [0, 1]}, "score": {"parameters": {"base": 0.9}}})
     assert Mu2NetConfig.of(json.loads(json.dumps(config.model_dump(mode="json")))) == config

@@ -107,6 +107,15 @@ class Mu2Net(Method[Mu2NetConfig]):
         """Iterations times tasks, in order: every stage is one active task iteration."""
         return [Stage((name,)) for _ in range(self.config.iterations) for name in new]
 
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """All passes of all children of a task; cycles and children first, more passes make more generations."""
+        cycles = min(self.config.cycles, passes)
+        children = max(1, min(self.config.children, passes // cycles))
+        left = max(1, passes // (cycles * children))
+        iterations = min(self.config.iterations, left)
+        sizes = {"cycles": cycles, "children": children, "iterations": iterations}
+        return {**sizes, "generations": left // iterations}
+
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One active task iteration of each task of the stage."""
         assert isinstance(network, Layered)
