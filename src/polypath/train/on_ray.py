@@ -75,6 +75,8 @@ class OnRay:
         Raises:
             WorkerLost: workers kept dying under a job.
         """
+        if not jobs:  # all answers were on disk
+            return
         held = ray.put(_packed((function, shared)))
         task = ray.remote(num_cpus=self._threads, num_gpus=self._gpus, max_retries=RETRIES)(_do)
         waiting = list(range(len(jobs)))[::-1]
