@@ -95,7 +95,7 @@ def bare_loop(world: World, job: Job) -> Callable[[], None]:
                 rising = 0.02 * (0.01 + 0.99 * step / max(warm, 1))
                 falling = 0.01 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
                 optimizer.param_groups[0]["lr"] = rising if step < warm else falling
-                value = batches.load(data, rows).inputs
+                value = batches.load(data, rows).inputs.contiguous(memory_format=torch.channels_last)
                 with torch.no_grad():
                     for layer in below:
                         value = layer(value)
@@ -115,7 +115,7 @@ def bare_loop(world: World, job: Job) -> Callable[[], None]:
                 assert data.val is not None
                 right = 0
                 for rows in torch.arange(len(data.val)).split(shared.batch):
-                    value = task.preprocess.encode(data.val.inputs(rows))
+                    value = task.preprocess.encode(data.val.inputs(rows)).contiguous(memory_format=torch.channels_last)
                     for layer in layers:
                         value = layer(value)
                     right += int((value.argmax(1) == data.val.targets[rows]).sum())
@@ -131,7 +131,7 @@ def structure(world: World, gene: Gene) -> torch.nn.Module:
     layer = layer_of(shared.root, shared.inputs, gene.slot, None)
     values = {key: value.detach().clone() for key, value in shared.sources[str(gene.origin)].tensors.items()}
     layer.load_state_dict(values, assign=True)
-    return layer.requires_grad_(gene.action == "clone")
+    return layer.to(memory_format=torch.channels_last).requires_grad_(gene.action == "clone")
 
 
 def counted(action: Callable[[], Any], seconds: list[float]) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import tiny
 import torch
 from ray.cluster_utils import Cluster
 
@@ -132,12 +133,42 @@ def interrupted(folder: Path, address: str) -> dict[str, Any]:
     return {"stopped": stopped, "seconds": seconds, "worker_alive": alive(worker)}
 
 
+def started() -> Cluster:
+    """The cluster; on a busy machine a node may take longer to start than the half minute that Ray waits."""
+    for attempt in range(6):
+        cluster = Cluster()
+        try:
+            for _ in range(2):
+                cluster.add_node(**SIZE)
+            cluster.wait_for_nodes(timeout=120)
+            return cluster
+        except Exception as error:  # Ray raises nothing more special
+            print(f"attempt {attempt + 1}: {error}", file=sys.stderr)
+            cluster.shutdown()
+    raise SystemExit("Ray's nodes did not start")
+
+
+def evolved(folder: Path) -> list[str]:
+    """Digests of what mu2Net learns here, with two workers, and half here and half there."""
+    suite = tiny.suite(2, validation=True)
+    here, there = tiny.evolve(suite, executor="local"), tiny.evolve(suite, executor="ray", parallel=2)
+    begun = {"out": folder / "evolved", "resume": True}
+
+    def stops(now: Any) -> bool:
+        return bool(now.stage == 1 and now.step == 1)
+
+    try:
+        tiny.evolve(suite, on_progress=stops, **begun)
+        return ["was not stopped"]
+    except Cancelled:
+        both = tiny.evolve(suite, executor="ray", parallel=1, **begun)
+    return [tiny.state_digest(system) for system in (here, there, both)]
+
+
 def main(folder: Path) -> dict[str, Any]:
     """Everything, in one cluster."""
     facts: dict[str, Any] = {}
-    cluster = Cluster(initialize_head=True, head_node_args=SIZE)
-    cluster.add_node(**SIZE)
-    cluster.wait_for_nodes()
+    cluster = started()
     facts["unreachable"] = error_of(lambda: engine(executor="ray", cluster="127.0.0.1:1").map(long, [0]))
     ray.init(address=cluster.address, log_to_driver=False)
     shared = {"weights": torch.randn(64, 64, generator=generator(0, "w")), "count": torch.tensor(3)}
@@ -155,6 +186,7 @@ def main(folder: Path) -> dict[str, Any]:
     facts["here"] = answers["here"][0]["facts"]
     facts["where"] = [answer["facts"] for answer in answers["two"]]
     answers["two"][0]["weights"].add_(1)  # an answer is the caller's own
+    facts["evolved"] = evolved(folder)
     run = engine(executor="ray")
     facts["met"] = run.map(meet, range(2), str(folder))
     facts["again"] = run.map(dies_once, range(4), str(folder))

@@ -37,6 +37,10 @@ def test_answers_are_the_same_bits_here_with_one_worker_and_with_two(found: dict
     assert found["equal"] == {"one": [True] * 6, "two": [True] * 6}
 
 
+def test_mu2net_learns_the_same_here_with_workers_and_when_a_run_goes_on_elsewhere(found: dict[str, Any]) -> None:
+    assert len(found["evolved"]) == 3 and len(set(found["evolved"])) == 1
+
+
 def test_every_answer_is_on_disk(found: dict[str, Any]) -> None:
     assert found["kept"] == [f"stage-000-six-{number}.safetensors" for number in range(6)]
 

@@ -11,6 +11,7 @@ import torch
 from polypath.core.errors import Cancelled
 from polypath.core.run import beat
 from polypath.train.checkpoint import load_answer, save_answer
+from polypath.train.display import Display
 from polypath.train.engine import Engine
 
 ASKED: list[int] = []
@@ -83,3 +84,30 @@ def test_a_job_is_stopped_in_its_middle() -> None:
     with pytest.raises(Cancelled):
         run.map(beats, [1], run)
     beat()  # outside of a run nothing listens
+
+
+def test_the_terminal_shows_a_row_a_job_with_its_note_and_the_time_left_above() -> None:
+    display = Display("evolving", show=True, on_progress=None)
+    display._show = True  # as on a terminal
+    with display:
+        display.begin(0, 1, 0, epochs=2, steps=2, first=0)
+        with display.jobs(lambda answer: f"score {answer:.2f}") as rows:
+            rows.began(0)
+            rows.done(1, 0.5)  # its answer was on disk
+            assert [task.description for task in display.bar.tasks] == ["evolving", "  child 1", "  child 2"]
+            whole, first, second = display.bar.tasks
+            assert (first.finished, first.fields["note"]) == (False, "training")
+            assert (second.finished, second.fields["note"]) == (True, "score 0.50")
+            rows.done(0, 0.75)
+            assert first.fields["note"] == "score 0.75"
+        assert (whole.completed, whole.total) == (2, 4)
+        assert len(display.bar.tasks) == 1
+
+
+def test_jobs_without_a_loop_around_them_are_shown_too() -> None:
+    display = Display("working", show=True, on_progress=None)
+    display._show = True
+    with display, display.jobs(None) as rows:
+        rows.began(0)
+        rows.done(0, None)
+        assert display.bar.tasks[0].fields["note"] == "done"

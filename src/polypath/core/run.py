@@ -104,7 +104,7 @@ class Run(Protocol):
 
         Jobs may be done in other processes and in any order, and again where a process died, so `function` must be a
         pure module-level function of picklable values. `shared` is shipped once to every machine for all jobs of the
-        call, and may lie in read-only memory.
+        call; its tensors may lie in read-only memory, and are on the CPU where another process does the job.
 
         Args:
             function: see above; it calls `beat()` now and then so that it can be stopped.

@@ -59,8 +59,8 @@ class OnRay:
                 f"a job takes {threads} CPU(s) and {gpus} GPU(s), but no machine of the Ray cluster offers them (most "
                 f"CPUs of one: {largest:g}); set job_threads lower, or add a machine"
             )
-        fit = sum(int(node.get("CPU", 0) // threads) for node in machines)
-        self.parallel = config.parallel or max(fit, 1)
+        fit = [min(node.get("CPU", 0) // threads, node.get("GPU", 0) // gpus if gpus else 1e9) for node in machines]
+        self.parallel = config.parallel or max(int(sum(fit)), 1)
 
     def __call__(
         self,
@@ -75,6 +75,8 @@ class OnRay:
         Raises:
             WorkerLost: workers kept dying under a job.
         """
+        if not jobs:  # all answers were on disk
+            return
         held = ray.put(_packed((function, shared)))
         task = ray.remote(num_cpus=self._threads, num_gpus=self._gpus, max_retries=RETRIES)(_do)
         waiting = list(range(len(jobs)))[::-1]
@@ -163,8 +165,8 @@ class _Packer(CloudPickler):  # type: ignore[misc, unused-ignore]
     """Pickles tensors as buffers outside the stream: Ray keeps those in shared memory and hands them out uncopied."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in (torch.Tensor, nn.Parameter) and obj.device.type == "cpu" and obj.layout == torch.strided:
-            value, strides = _dense(obj.detach())
+        if type(obj) in (torch.Tensor, nn.Parameter) and obj.layout == torch.strided and obj.device.type != "meta":
+            value, strides = _dense(obj.detach().cpu())  # another process may have no GPU, or another one
             raw = pickle.PickleBuffer(value.view(torch.uint8).numpy().data)
             return _tensor, (raw, obj.dtype, obj.shape, strides, type(obj) is nn.Parameter, obj.requires_grad)
         return super().reducer_override(obj)
