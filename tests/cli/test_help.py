@@ -20,6 +20,7 @@ COMMANDS = {command.callback.__name__ for command in app.registered_commands if 
 def test_every_command_of_the_design_is_there() -> None:
     assert COMMANDS == {
         "run", "train", "evaluate", "inspect", "verify", "predict", "report", "recipes", "methods", "datasets",
+        "compare", "export",
     }  # fmt: skip
 
 
