@@ -5,6 +5,7 @@ The folder is the system's own (`manifest.json`, `components/`) and a README.md 
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -99,12 +100,12 @@ def push_to_hub(
 
 
 def _copied(system: System, folder: Path) -> None:
-    """The system as it is now in a folder of its own, whatever folder it was saved in; the system keeps that one."""
-    store = system.store
-    try:
-        system.save(folder)
-    finally:
-        system.store = store
+    """The system as it is now in a folder of its own; what it knows about the folder it was saved in stays as it is."""
+    twin = copy.copy(system)
+    for key, value in list(vars(twin).items()):
+        if isinstance(value, (dict, list)):
+            setattr(twin, key, value.copy())
+    twin.save(folder)
 
 
 def _fetched(repo: str, patterns: list[str], given: Mapping[str, Any]) -> str:

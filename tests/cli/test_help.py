@@ -20,7 +20,8 @@ COMMANDS = {command.callback.__name__ for command in app.registered_commands if 
 def test_every_command_of_the_design_is_there() -> None:
     assert COMMANDS == {
         "run", "train", "evaluate", "inspect", "verify", "predict", "report", "recipes", "methods", "datasets",
-        "init", "schema",
+        "init", "schema", "compare", "export", "serve", "token",
+        "add", "update", "rename", "remove", "history", "diff", "rollback", "prune",
     }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def export_task(
         file.write(content)
         file.flush()
         for part in (slice(None), slice(1)):  # eight at once and one alone: the number of examples is free
-            got = backend.answers(content, raw[part])
+            got = _asked(task, backend, content, raw[part])
             differences.extend(_compared(task, a, b[part]) for a, b in zip(got, expected, strict=True))
 
     write_atomically(path, write)
@@ -118,6 +118,17 @@ def _built(
             f"({first.strip()[:200]}). A forward that branches on values, or makes shapes of them, must be rewritten "
             "with tensor operations (torch.where); or use the module of system.extract(task) from Python"
         ) from error
+
+
+def _asked(task: str, backend: Any, content: bytes, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    try:
+        answers: tuple[torch.Tensor, ...] = backend.answers(content, raw)
+    except Exception as error:  # every runtime has its own
+        raise ParityError(
+            f"export: the file of task {task!r} cannot answer {len(raw)} example(s) ({str(error).strip()[:200]}); "
+            "nothing was written. Please report it with the versions of torch and onnxruntime"
+        ) from error
+    return answers
 
 
 def _compared(task: str, got: torch.Tensor, expected: torch.Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -85,6 +86,27 @@ class TaskGraph(nn.Module):
         if self.resize:
             free |= {2: torch.export.Dim("height", min=1, max=2**15), 3: torch.export.Dim("width", min=1, max=2**15)}
         return free
+
+
+def traced(graph: TaskGraph, example: torch.Tensor) -> torch.export.ExportedProgram:
+    """The operations of a graph, for any number of examples.
+
+    Traced by running it first, then by reading its code, which also takes `len(tensor)` for a number that may differ.
+
+    Args:
+        graph: in eval mode.
+        example: raw inputs, at least two.
+    """
+    shapes = (graph.dynamic_shapes(),)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # deprecations inside torch, which nobody here can act on
+        try:
+            return torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
+        except Exception as first:  # tracing runs the network's own code and may fail in any way
+            try:
+                return torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=True)
+            except Exception:
+                raise first from None  # its message names the line
 
 
 def probe_raw(task: Task, seed: int, count: int, pixels: Pixels = "uint8") -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from polypath.core.errors import InvalidInput
-from polypath.export.graph import TaskGraph
+from polypath.export.graph import TaskGraph, traced
 from polypath.export.zeros import packed
 
 KEY = "polypath"  # of metadata_props: the description as JSON
@@ -46,10 +46,9 @@ def built(graph: TaskGraph, example: torch.Tensor, about: dict[str, Any]) -> byt
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations inside torch and onnxscript, which nobody here can act on
         program: Any = torch.onnx.export(
-            graph,
-            (example,),
+            traced(graph, example),
+            (),
             dynamo=True,
-            dynamic_shapes=(graph.dynamic_shapes(),),
             input_names=[graph.input_name],
             output_names=list(graph.output_names),
             opset_version=OPSET,

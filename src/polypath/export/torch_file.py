@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from polypath.export.graph import TaskGraph
+from polypath.export.graph import TaskGraph, traced
 from polypath.export.zeros import deflated
 
 FILE = "polypath.json"  # the description, among the archive's extra files
@@ -27,9 +27,9 @@ def built(graph: TaskGraph, example: torch.Tensor, about: dict[str, Any]) -> byt
         example: raw inputs it is traced with.
         about: the description, kept as an extra file of the archive.
     """
-    with warnings.catch_warnings(), torch.no_grad():
+    program = traced(graph, example)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(graph, (example,), dynamic_shapes=(graph.dynamic_shapes(),))
         for node in program.graph.nodes:  # paths of this machine, and names of our classes
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
                 node.meta.pop(key, None)
