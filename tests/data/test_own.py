@@ -228,7 +228,7 @@ def test_every_mistake_is_told_with_its_line(homes: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         own(homes / "tasks.yaml")
     told = str(caught.value).splitlines()
-    assert told[0].endswith("tasks.yaml: 12 problems:")
+    assert told[0].endswith("tasks.yaml: 14 problems:")
     for line, said in (
         (5, "task 'a': unknown column of homes 'prize'. Did you mean 'price'?"),
         (6, "task 'a': unknown column of homes 'cty'. Did you mean 'city'?"),
@@ -236,9 +236,11 @@ def test_every_mistake_is_told_with_its_line(homes: Path) -> None:
         (10, "two tasks are called 'a'"),
         (10, "task 'a': seed: input should be a valid integer"),
         (10, "task 'a': validation: a share between 0 and 1"),
+        (15, "task 'c': sold: class index 7 is outside the 2 labels"),
         (16, "task 'c': unknown loss 'hinge'"),
         (21, "task 'd': test: 'train[100%:]' is empty"),
         (26, "task 'e': metric 'mse' does not suit a classification target; choose one of accuracy"),
+        (32, "task 'f': class_weights need a classification, this is a regression task"),
         (33, "unknown key of task 'f' 'colour'"),
         (34, "tasks[8]: a mapping with name and dataset is required, received 'just a word'"),
         (39, "task 'g': loss 'mse' does not suit a classification target"),

@@ -181,7 +181,8 @@ class Workshop:
 
     def _answer(self, entry: Entry, entries: Sequence[Entry]) -> None:
         """Read the target, and check what depends on its kind."""
-        with self.problems.at(entry.place("target"), entry.who) as failed:
+        key = "classes" if entry.task.classes is not None else "target"
+        with self.problems.at(entry.place(key), entry.who) as failed:
             columns = self._columns(entry)
             self._wanted(entry, columns)
         entry.right = not failed
