@@ -78,5 +78,5 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 command(line, f"{page.name}:{example.line}")
         elif example.reason is None:
             # Blank lines in front: a traceback names the page and its line.
-            code = compile("\n" * (example.line - 1) + example.code, str(page), "exec")
+            code = compile("\n" * (example.line - 1) + example.code, str(page), "exec", dont_inherit=True)
             exec(code, namespace)
