@@ -77,6 +77,13 @@ def test_tasks_of_one_table_are_never_tested_on_each_others_training_rows(homes:
     assert same["price"].train.source is same["sold"].train.source  # read and kept once
 
 
+def test_a_share_and_the_slices_that_it_means_are_one_split(homes: Path) -> None:
+    slices = home("sold", name="b", train="train[:80%]", test="train[80%:]")
+    suite = suite_of(homes, home("price", test=0.2), home("sold"), slices)
+    assert torch.equal(suite["sold"].train.index, suite["b"].train.index)
+    assert set(suite["price"].train.index.tolist()) <= set(suite["sold"].train.index.tolist())
+
+
 def test_whole_numbers_with_gaps_are_still_whole_numbers(tmp_path: Path) -> None:
     rows = "\n".join(f"{n},{'' if n % 5 == 0 else n % 3}" for n in range(60))
     (tmp_path / "t.csv").write_text(f"x,level\n{rows}\n")
