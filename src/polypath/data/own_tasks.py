@@ -320,7 +320,7 @@ def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:
     return list(found.values())
 
 
-def _slices(entry: Entry) -> list[object]:
+def _slices(entry: Entry) -> Sequence[object]:
     """What the settings say of train and test, in one way of saying it: a share, slices, or nothing."""
     task = entry.task
     if task.split_column is None and task.group_column is None:
