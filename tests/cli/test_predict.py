@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 import polypath as pp
-from polypath.cli.inputs import read
+from polypath.cli.inputs import given, read
 from polypath.core.task import Classification, Features, Task, Tokens
 
 Invoke = Callable[..., Any]
@@ -31,8 +35,6 @@ def lines(result: Any) -> list[dict[str, Any]]:
 def test_images_and_arrays_get_the_answers_of_python(
     system: Path, invoke: Invoke, tmp_path: Path, pixels: np.ndarray
 ) -> None:
-    from PIL import Image
-
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     np.save(tmp_path / "all.npy", pixels)
@@ -80,8 +82,6 @@ def test_what_does_not_fit_is_named_and_nothing_is_answered(
 
 
 def test_an_image_of_another_size_is_refused(system: Path, invoke: Invoke, tmp_path: Path) -> None:
-    from PIL import Image
-
     from polypath.system import load
 
     image = tmp_path / "large.png"
@@ -152,3 +152,32 @@ def test_a_text_file_is_one_text(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="b.txt: is no text in UTF-8"):
         list(read(tmp_path / "b.txt", task))
+
+
+def test_parquet_rows_of_a_table(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"weight": [70.5, None, 60.0], "age": [31, 45, 20]}), tmp_path / "a.parquet")
+    rows = list(given(tmp_path / "a.parquet", table_task()))
+    assert [row.name for row in rows] == [f"{tmp_path / 'a.parquet'}[{n}]" for n in range(3)]
+    assert rows[0].value.tolist() == [31.0, 70.5] and rows[2].value.tolist() == [20.0, 60.0]
+    assert rows[1].value is None and "in column 'weight'" in str(rows[1].error)
+
+
+def test_parquet_rows_that_are_images(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.new("L", (4, 2), 7).save(content, "PNG")
+    held = {"id": [1, 2], "img": [{"bytes": content.getvalue(), "path": None}, {"bytes": b"no", "path": None}]}
+    pq.write_table(pa.table(held), tmp_path / "a.parquet")
+    shape = {"channels": 1, "height": 2, "width": 4}
+    task = Task.of(
+        {
+            "name": "t",
+            "inputs": {"kind": "image", **shape},
+            "target": Classification(labels=("a", "b")),
+            "preprocess": {"kind": "image", **shape, "mean": (0.0,), "std": (1.0,)},
+        }
+    )
+    good, bad = given(tmp_path / "a.parquet", task, recorded=("img",))
+    assert good.value.shape == (1, 2, 4) and good.value.unique().tolist() == [7]
+    assert bad.error == f"{tmp_path / 'a.parquet'}[1]: image cannot be read: cannot identify image file"
+    (asked,) = given(tmp_path / "a.parquet", task)
+    assert "name the column of the inputs by --column; the file has ['id', 'img']" in str(asked.error)

@@ -77,6 +77,13 @@ def test_tasks_of_one_table_are_never_tested_on_each_others_training_rows(homes:
     assert same["price"].train.source is same["sold"].train.source  # read and kept once
 
 
+def test_a_share_and_the_slices_that_it_means_are_one_split(homes: Path) -> None:
+    slices = home("sold", name="b", train="train[:80%]", test="train[80%:]")
+    suite = suite_of(homes, home("price", test=0.2), home("sold"), slices)
+    assert torch.equal(suite["sold"].train.index, suite["b"].train.index)
+    assert set(suite["price"].train.index.tolist()) <= set(suite["sold"].train.index.tolist())
+
+
 def test_whole_numbers_with_gaps_are_still_whole_numbers(tmp_path: Path) -> None:
     rows = "\n".join(f"{n},{'' if n % 5 == 0 else n % 3}" for n in range(60))
     (tmp_path / "t.csv").write_text(f"x,level\n{rows}\n")
@@ -228,7 +235,7 @@ def test_every_mistake_is_told_with_its_line(homes: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         own(homes / "tasks.yaml")
     told = str(caught.value).splitlines()
-    assert told[0].endswith("tasks.yaml: 12 problems:")
+    assert told[0].endswith("tasks.yaml: 14 problems:")
     for line, said in (
         (5, "task 'a': unknown column of homes 'prize'. Did you mean 'price'?"),
         (6, "task 'a': unknown column of homes 'cty'. Did you mean 'city'?"),
@@ -236,9 +243,11 @@ def test_every_mistake_is_told_with_its_line(homes: Path) -> None:
         (10, "two tasks are called 'a'"),
         (10, "task 'a': seed: input should be a valid integer"),
         (10, "task 'a': validation: a share between 0 and 1"),
+        (15, "task 'c': sold: class index 7 is outside the 2 labels"),
         (16, "task 'c': unknown loss 'hinge'"),
         (21, "task 'd': test: 'train[100%:]' is empty"),
         (26, "task 'e': metric 'mse' does not suit a classification target; choose one of accuracy"),
+        (32, "task 'f': class_weights need a classification, this is a regression task"),
         (33, "unknown key of task 'f' 'colour'"),
         (34, "tasks[8]: a mapping with name and dataset is required, received 'just a word'"),
         (39, "task 'g': loss 'mse' does not suit a classification target"),

@@ -47,7 +47,7 @@ def compare(
     """
     import shlex
 
-    from polypath.cli.suites import described
+    from polypath.cli.suites import described, placed, show_data
     from polypath.recipes import comparison as comparisons
     from polypath.recipes import experiment as experiments
 
@@ -56,11 +56,15 @@ def compare(
     values.pop("seed", None)
     title = f"Methods compared: {values.get('name') or suite.stem}"
     limit = comparisons.budget_of(budget)
-    experiment = comparisons.comparison(values, chosen, title=title, seeds=range(seeds), overrides=overrides or ())
-    experiments.fitting(experiment, experiment.seeds[0])  # what does not fit is said before anything is trained
+    with placed(suite):
+        experiment = comparisons.comparison(values, chosen, title=title, seeds=range(seeds), overrides=overrides or ())
+        # What does not fit is said before anything is trained.
+        suites = experiments.fitting(experiment, experiment.seeds[0])
     if dry_run:
-        outcome.show_plan(experiment, experiments.planned(experiment), as_json)
+        outcome.show_plan(experiment, experiments.planned(experiment, suites), as_json)
         return
+    if not as_json:
+        show_data(next(iter(suites.values())))
     words = ["compare", str(suite), "--methods", ",".join(chosen), "--budget", budget, "--seeds", str(seeds)]
     words += [word for text in overrides or () for word in ("--set", text)]
     with resumable(out, [*words, "--out", str(out)], "config.json"):

@@ -104,7 +104,7 @@ def _counts(data: TaskData) -> dict[str, int]:
     if target.kind == "multilabel":
         counts = (targets.reshape(len(targets), -1) > 0).sum(0).tolist()
     else:
-        counts = [int((targets == number).sum()) for number in range(len(target.labels))]
+        counts = targets.bincount(minlength=len(target.labels)).tolist()
     return dict(zip(target.labels, counts, strict=True))
 
 

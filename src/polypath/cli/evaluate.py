@@ -25,8 +25,7 @@ def evaluate(
     system = opened(folder)
     suite = None
     if data is not None:
-        from polypath.cli.suites import described
-        from polypath.cli.train import placed
+        from polypath.cli.suites import described, placed
         from polypath.data import build
 
         with placed(data):

@@ -224,7 +224,8 @@ def _picture(content: Any) -> Any:
         image.load()
         return image
     except unreadable() as error:
-        raise InvalidInput(f"image cannot be read: {error}") from error
+        said = str(error).partition(" <_io")[0]  # Pillow names the object in memory
+        raise InvalidInput(f"image cannot be read: {said}") from error
 
 
 def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]]]:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from polypath.cli.show import print_tables
+
+if TYPE_CHECKING:
+    from polypath.core.examples import Suite
 
 
 def described(file: Path) -> dict[str, Any]:
@@ -22,6 +28,20 @@ def described(file: Path) -> dict[str, Any]:
     if content is None:
         return {"kind": "own", **load_own(file)}
     return _rooted({"seed": 0, **content}, file.parent)
+
+
+def placed(file: Path) -> AbstractContextManager[None]:
+    """Inside the block, mistakes in the tasks of a file are told with their lines."""
+    from polypath.data.tasks_file import located
+
+    return located(file) if file.exists() else nullcontext()
+
+
+def show_data(suite: Suite) -> None:
+    """What was found in the data, before anything is trained."""
+    from polypath.cli.data_table import data_table
+
+    print_tables(data_table(suite))
 
 
 def _kind(file: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,8 @@ import typer
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
 from polypath.cli.run import DryRun, Overrides, Resume
-from polypath.cli.show import AsJson, print_tables
+from polypath.cli.show import AsJson
+from polypath.cli.suites import described, placed, show_data
 
 if TYPE_CHECKING:
     from polypath.core.examples import Suite
@@ -50,7 +50,7 @@ def train(
     words += [word for text in overrides or () for word in ("--set", text)]
     words += ["--seed", str(seed)] if seed is not None else []
     if not as_json and first_process():
-        _show_data(suites[name])
+        show_data(suites[name])
     with resumable(out, words, "run.json"):
         _learn(experiment, suites[name], out, resume)
         if not first_process():
@@ -60,7 +60,6 @@ def train(
 
 def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> Experiment:
     """The run of one method on the tasks of a file."""
-    from polypath.cli.suites import described
     from polypath.methods import method_class
     from polypath.recipes import experiment as experiments
 
@@ -82,19 +81,6 @@ def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> 
     )
 
 
-def placed(file: Path) -> AbstractContextManager[None]:
-    """Inside the block, mistakes in the tasks of a file are told with their lines."""
-    from polypath.data.tasks_file import located
-
-    return located(file) if file.exists() else nullcontext()
-
-
-def _show_data(suite: Suite) -> None:
-    from polypath.cli.data_table import data_table
-
-    print_tables(data_table(suite))
-
-
 def _show_plan(experiment: Experiment, suite: Suite, as_json: bool) -> None:
     from polypath.cli.data_table import about
     from polypath.recipes import experiment as experiments
@@ -103,7 +89,7 @@ def _show_plan(experiment: Experiment, suite: Suite, as_json: bool) -> None:
     if as_json:
         plan = {**plan, "data": [about(data) for data in suite]}
     else:
-        _show_data(suite)
+        show_data(suite)
     outcome.show_plan(experiment, plan, as_json)
 
 

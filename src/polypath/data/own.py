@@ -144,7 +144,6 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
     def place(key: str) -> Place:
         return ("tasks", number, key) if key in raw or key not in values else ("defaults", key)
 
-    before = len(problems.problems)
     for key in values:
         if key not in OwnTask.model_fields:
             problems.add(place(str(key)), str(UnknownName(f"key of {where}", str(key), OwnTask.model_fields)))
@@ -155,10 +154,22 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
     try:
         task = OwnTask.model_validate(known)
     except ValidationError as error:
-        for key, text in _by_key(error):
+        wrong = _by_key(error)
+        for key, text in wrong:
             problems.add(place(key) if key else ("tasks", number), f"{where}: {text}")
-        return None
-    return task if len(problems.problems) == before else None
+        if not {key for key, _ in wrong} <= OwnTask.model_fields.keys() - OF_DATA:
+            return None
+        # Its data can be looked at all the same, so that what is wrong there is told at once.
+        wrongly = {key for key, _ in wrong}
+        task = OwnTask.model_validate({key: value for key, value in known.items() if key not in wrongly})
+    return task
+
+
+# Settings without which nothing can be said about a task's data.
+OF_DATA = {"name", "dataset", "inputs", "target", "target_kind", "classes", "categorical", "missing"} | {
+    "split_column",
+    "group_column",
+}
 
 
 def _by_key(error: ValidationError) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from polypath.core.task import METRICS_OF, Classification
 from polypath.data import partition, rows
 from polypath.data.column_kinds import read_as, several, usual_inputs, weights_of
 from polypath.data.columns import Column, DataSet
+from polypath.data.options import expressions
 from polypath.data.problems import Collected, Place
 from polypath.data.sources import TABLES, open_source, open_tables, resolved
 from polypath.data.tabular import Tables
@@ -181,7 +182,8 @@ class Workshop:
 
     def _answer(self, entry: Entry, entries: Sequence[Entry]) -> None:
         """Read the target, and check what depends on its kind."""
-        with self.problems.at(entry.place("target"), entry.who) as failed:
+        key = "classes" if entry.task.classes is not None else "target"
+        with self.problems.at(entry.place(key), entry.who) as failed:
             columns = self._columns(entry)
             self._wanted(entry, columns)
         entry.right = not failed
@@ -312,6 +314,18 @@ def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         task = entry.task
-        keys = ("dataset", "seed", "train", "test", "validation", "split_column", "group_column", "on_error")
-        found.setdefault(repr([getattr(task, key) for key in keys]), []).append(entry)
+        keys = ("dataset", "seed", "validation", "split_column", "group_column", "on_error")
+        settings = [getattr(task, key) for key in keys]
+        found.setdefault(repr([*settings, *_slices(entry)]), []).append(entry)
     return list(found.values())
+
+
+def _slices(entry: Entry) -> Sequence[object]:
+    """What the settings say of train and test, in one way of saying it: a share, slices, or nothing."""
+    task = entry.task
+    if task.split_column is None and task.group_column is None:
+        try:
+            return sorted(expressions(task, entry.parts).items())
+        except InvalidInput:
+            return [entry.number]  # told when its rows are chosen
+    return [task.train, task.test]
