@@ -26,6 +26,7 @@ import torch
 from serving import (
     bare_server,
     built,
+    cpu_seconds,
     crowd,
     image_task,
     percentiles,
@@ -130,7 +131,11 @@ def image(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _beside(folder: Path, bodies: list[bytes], example: Any, rounds: int) -> dict[str, Any]:
-    """Throughput of polypath over that of the bare server, in turns within every round."""
+    """Throughput of polypath over that of the bare server, in turns within every round.
+
+    On a busy machine a server with 32 running threads gets a larger share of the processor than one with two; the
+    processor time a request takes is the same there as on an idle one.
+    """
     system = pp.load(folder)
     module, preprocess = system.extract("one"), system.tasks["one"].preprocess
     inputs = preprocess.encode(preprocess.decode([example]))
@@ -146,6 +151,7 @@ def _beside(folder: Path, bodies: list[bytes], example: Any, rounds: int) -> dic
             ) -> None:
                 seen[name] += crowd(url, clients, n, lambda number: (path, bodies[number % len(bodies)]))[1]
 
+            before = {"polypath": cpu_seconds(ours), "bare": cpu_seconds(bare)}
             seconds = interleaved(
                 {
                     "polypath": lambda run=run: run("polypath", ours, "/v1/tasks/one/predict"),
@@ -153,8 +159,12 @@ def _beside(folder: Path, bodies: list[bytes], example: Any, rounds: int) -> dic
                 },
                 rounds,
             )
+            asked = requests * (rounds + 1)  # interleaved() warms up with one round
+            used = {name: cpu_seconds({"polypath": ours, "bare": bare}[name]) - before[name] for name in before}
             figures[f"{clients}_clients" if clients > 1 else "1_client"] = {
                 "requests_a_round": requests,
+                "processor_ms_a_request": {name: round(1000 * value / asked, 3) for name, value in used.items()},
+                "processor_time_of_bare_over_polypath": round(used["bare"] / used["polypath"], 3),
                 "throughput_over_bare": ratio(seconds, "bare", "polypath"),
                 "polypath": {
                     "requests_per_second": round(requests / statistics.median(seconds["polypath"]), 1),

@@ -26,6 +26,7 @@ from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
 
 COLUMNS = 64
+_PROCESSES: dict[str, int] = {}  # address of a server -> its process
 
 
 def rows(count: int, seed: int = 0) -> list[list[float]]:
@@ -74,8 +75,10 @@ def process(command: list[str], ready: str) -> Iterator[str]:
         else:
             raise RuntimeError("the server did not start")
         threading.Thread(target=running.stderr.read, daemon=True).start()
+        url = line.rpartition(ready)[2].strip()
+        _PROCESSES[url] = running.pid
         try:
-            yield line.rpartition(ready)[2].strip()
+            yield url
         finally:
             running.send_signal(signal.SIGTERM)
 
@@ -141,6 +144,12 @@ def crowd(
     if failed:
         raise failed[0]
     return time.perf_counter() - began, latencies, answers
+
+
+def cpu_seconds(url: str) -> float:
+    """Processor time that a server has used; unlike wall time it does not depend on what else the machine does."""
+    fields = Path(f"/proc/{_PROCESSES[url]}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentiles(latencies: Sequence[float]) -> dict[str, float]:
