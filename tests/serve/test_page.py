@@ -56,7 +56,7 @@ def opened(browser: Any, url: str, **context: Any) -> Iterator[Any]:
     """A page whose requests and complaints are written down; none may go to another host, none may complain."""
     with browser.new_context(**context) as made:
         page = made.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         asked: list[str] = []
         complaints: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -128,6 +128,7 @@ def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(browser: 
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.dataset.component || ''"))
         assert {"file", "fit", "go", "early", "budget", "map"} <= set(reached)
+        assert page.locator(SHARED).first.get_attribute("data-component") in reached
         page.locator(SHARED).first.focus()
         page.keyboard.press("Enter")
         assert "shared by 3 tasks" in page.locator("#component").inner_text()
@@ -137,10 +138,6 @@ def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(browser: 
                 || one.getAttribute('aria-label') || one.getAttribute('aria-labelledby'))).map(one => one.outerHTML)"""
         assert page.evaluate(nameless) == []
         assert page.locator("#outcome").get_attribute("aria-live") == "polite"
-        assert (
-            page.get_by_role("button", name="conv1: segment").count() == 1
-            or page.get_by_role("button", name="conv1").count()
-        )
         levels = page.locator("h1, h2").evaluate_all("all => all.filter(h => h.checkVisibility()).map(h => h.tagName)")
         assert levels[0] == "H1" and set(levels[1:]) == {"H2"}
     assert page.complaints == []
