@@ -19,6 +19,8 @@ from serving import png
 from polypath.serve.access import create_token
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+# The first box of a network in which every task takes the same first step.
+SHARED = '[data-component][role=button][aria-label$="used by task0, task1, task2"]'
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 
 
@@ -54,7 +56,7 @@ def opened(browser: Any, url: str, **context: Any) -> Iterator[Any]:
     """A page whose requests and complaints are written down; none may go to another host, none may complain."""
     with browser.new_context(**context) as made:
         page = made.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(90_000)
         asked: list[str] = []
         complaints: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -107,7 +109,7 @@ def test_tasks_paths_and_curves_are_shown_and_followed_by_mouse(browser: Any, se
         assert page.locator("svg.paths.focus g.t.on").count() == 1
         page.mouse.move(0, 0)
         assert page.locator("svg.paths.focus").count() == 0
-        shared = page.locator('[data-component="conv1"]')
+        shared = page.locator(SHARED).first
         shared.click()
         assert "shared by 3 tasks: task0, task1, task2" in page.locator("#component").inner_text()
         assert page.locator("#chips button[aria-pressed=true]").count() == 3
@@ -122,11 +124,12 @@ def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(browser: 
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         reached = []
-        for _ in range(60):
+        for _ in range(50):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.dataset.component || ''"))
-        assert {"file", "fit", "go", "early", "budget", "map", "conv1"} <= set(reached)
-        page.locator('[data-component="conv1"]').focus()
+        assert {"file", "fit", "go", "early", "budget", "map"} <= set(reached)
+        assert page.locator(SHARED).first.get_attribute("data-component") in reached
+        page.locator(SHARED).first.focus()
         page.keyboard.press("Enter")
         assert "shared by 3 tasks" in page.locator("#component").inner_text()
         # What a screen reader is told: every control has a name, results are announced.
@@ -135,10 +138,6 @@ def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(browser: 
                 || one.getAttribute('aria-label') || one.getAttribute('aria-labelledby'))).map(one => one.outerHTML)"""
         assert page.evaluate(nameless) == []
         assert page.locator("#outcome").get_attribute("aria-live") == "polite"
-        assert (
-            page.get_by_role("button", name="conv1: segment").count() == 1
-            or page.get_by_role("button", name="conv1").count()
-        )
         levels = page.locator("h1, h2").evaluate_all("all => all.filter(h => h.checkVisibility()).map(h => h.tagName)")
         assert levels[0] == "H1" and set(levels[1:]) == {"H2"}
     assert page.complaints == []

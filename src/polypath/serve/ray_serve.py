@@ -1,4 +1,4 @@
-"""The same application as a Ray Serve deployment, for more than one process or machine. Needs `[ray]` and `[serve]`."""
+"""The same application as a Ray Serve deployment, on several machines. Needs `[serve]` and `ray[serve]`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def deployment(
     try:
         from ray import serve
     except ImportError as error:
-        raise InvalidInput("Ray Serve is not installed: pip install 'polypath[ray,serve]'") from error
+        raise InvalidInput("Ray Serve is not installed: pip install 'polypath[serve]' 'ray[serve]'") from error
 
     where, held, kept = str(folder), None if tokens is None else str(tokens), (limits or Limits()).model_dump()
 

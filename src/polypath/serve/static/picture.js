@@ -16,7 +16,7 @@ export function drawPicture(picture) {
   svg = map.querySelector("svg");
   const width = svg.viewBox.baseVal.width;
   svg.style.maxWidth = `${1.5 * width}px`; // a small network needs no large letters,
-  svg.style.minWidth = `${0.85 * width}px`; // and the letters of a large one must be readable: it scrolls
+  svg.style.minWidth = `${0.72 * width}px`; // and the letters of a large one must be readable: it scrolls
   $("chips").replaceChildren(
     ...picture.tasks.map((name, place) =>
       make("button", {
