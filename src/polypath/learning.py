@@ -96,6 +96,7 @@ def _run(
     began = time.monotonic()
     system = _begin(method, suite, seed, engine, folder, resume)
     rows = _stages(system, method, suite, engine, _run_id(identity), folder)
+    system.load_all()  # what a finished stage left on disk
     system.data = suite
     wall_s = time.monotonic() - began
     system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)

@@ -67,6 +67,7 @@ def law_loaded_continues_identically(candidate: Candidate) -> None:
     """Adding a task gives the same plan, history and digests with and without saving and loading in between."""
     law = "loaded continues identically"
     again, straight = candidate.reloaded.system, candidate.grown
+    again.load_all()
     require(again.network.plan() == straight.network.plan(), law, "plans differ")
     require(history_of(again) == history_of(straight), law, "histories differ")
     require_equal_digests(law, straight.network.digests(), again.network.digests(), "with a task added")
