@@ -60,4 +60,6 @@ def bytes_of(system: System, names: list[str]) -> list[bytes]:
 
 def files_with(folder: Path, wanted: bytes) -> list[str]:
     """Every file below a folder that holds these bytes."""
-    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and wanted in path.read_bytes()]
+    return [
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and wanted in path.read_bytes()
+    ]
