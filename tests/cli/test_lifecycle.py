@@ -16,7 +16,16 @@ import polypath as pp
 from polypath.store import writing
 
 Invoke = Callable[..., Any]
-RSN2 = ("--set", "method.backbone.hidden=[8]", "--set", "method.share=0.2", "--set", "method.epochs=1")
+RSN2 = (
+    "--set",
+    "method.backbone.kind=mlp",
+    "--set",
+    "method.backbone.hidden=[8]",
+    "--set",
+    "method.share=0.2",
+    "--set",
+    "method.epochs=1",
+)
 
 
 def table(path: Path, seed: int, labels: tuple[str, str] = ("no", "yes")) -> None:
