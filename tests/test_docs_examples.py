@@ -54,5 +54,5 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for example in examples(page.read_text()):
         if example.reason is None:
             # Blank lines in front: a traceback names the page and its line.
-            code = compile("\n" * (example.line - 1) + example.code, str(page), "exec")
+            code = compile("\n" * (example.line - 1) + example.code, str(page), "exec", dont_inherit=True)
             exec(code, namespace)

@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 
+import polypath as pp
 from polypath.core.errors import Cancelled, InvalidInput, IsolationError, Locked, UnknownName
 from polypath.core.examples import Suite, TaskData
 from polypath.core.network import Network
@@ -20,8 +21,10 @@ from polypath.core.run import Run
 from polypath.core.task import Regression
 from polypath.methods import METHODS
 from polypath.methods.part import PaRT
+from polypath.methods.single import Single
 from polypath.store import writing
 from polypath.system import System
+from polypath.testing import tiny_features
 
 QUICK: dict[str, Any] = {"epochs": 1, "evaluate_every": 0}
 GROW: dict[str, Any] = {"progress": False, "threads": 1}
@@ -224,3 +227,24 @@ def test_two_tasks_with_one_name_are_refused() -> None:
         Suite("s", (tiny.data("a"), tiny.data("a")))
     with pytest.raises(InvalidInput, match="a Suite or TaskData required"):
         tiny.learn(["digits"])
+
+
+class Outside(Single):
+    """A method that is in no table."""
+
+    name = "outside"
+
+
+def test_a_method_of_ones_own_goes_on_learning(tmp_path: Path) -> None:
+    tasks, quick = tiny_features(3), {"epochs": 1, "batch": 8, "threads": 1, "progress": False}
+    system = pp.learn(
+        Outside(backbone={"kind": "mlp", "hidden": [4]}, epochs=1, batch=8), tasks.only(["task0"]), threads=1
+    )
+    system.learn(tasks["task1"], **quick)
+    system.save(tmp_path / "s")
+    loaded = pp.load(tmp_path / "s")
+    with pytest.raises(InvalidInput, match=r"method of your own, 'outside': pass it, learn\(..., method=MyMethod\)"):
+        loaded.learn(tasks["task2"], **quick)
+    with pytest.raises(InvalidInput, match="this system was learned with 'outside'; received 'single'"):
+        loaded.learn(tasks["task2"], method="single", **quick)
+    assert list(loaded.learn(tasks["task2"], method=Outside, **quick).tasks) == ["task0", "task1", "task2"]

@@ -20,7 +20,7 @@ from polypath.core.method import Method, Stage
 from polypath.core.probe import contiguous
 from polypath.core.result import Result
 from polypath.core.task import Regression
-from polypath.methods import method_class
+from polypath.methods import METHODS, method_class
 from polypath.records import record
 from polypath.store import writing
 from polypath.system import System, load
@@ -112,14 +112,16 @@ def grow(
     system: System,
     data: Suite | TaskData | Sequence[TaskData],
     *,
+    method: str | type[Method[Any]] | None = None,
     progress: bool = True,
     on_progress: Callable[[Progress], Any] | None = None,
     **settings: Any,
 ) -> None:
     """Learn new tasks in a system; see `System.learn`. Nothing is changed unless every stage succeeds."""
     suite = as_suite(data)
-    base = method_class(system.method).config_class.of(system.config, "method")
-    chosen, run_config = _resolved(method_class(system.method)(base), settings)
+    cls = _method_of(system, method)
+    base = cls.config_class.of(system.config, "method")
+    chosen, run_config = _resolved(cls(base), settings)
     for key in sorted(chosen.fixed & settings.keys()):
         if getattr(chosen.config, key) != getattr(base, key):
             raise InvalidInput(
@@ -143,6 +145,20 @@ def _together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
         return {}
     names = [task["name"] for task in new["tasks"]]
     return {**known, "tasks": [*(task for task in known["tasks"] if task["name"] not in names), *new["tasks"]]}
+
+
+def _method_of(system: System, given: str | type[Method[Any]] | None) -> type[Method[Any]]:
+    """The class that a system was learned with; one outside the table is never imported because a file names it."""
+    if given is None and system.method_type is None and system.method not in METHODS:
+        raise InvalidInput(
+            f"this system was learned with a method of your own, {system.method!r}: pass it, "
+            'learn(..., method=MyMethod) or method="package.module:MyMethod"'
+        )
+    known = given or system.method_type or system.method
+    cls = method_class(known) if isinstance(known, str) else known
+    if cls.name != system.method:
+        raise InvalidInput(f"method: this system was learned with {system.method!r}; received {cls.name!r}")
+    return cls
 
 
 def as_suite(data: Suite | TaskData | Sequence[TaskData]) -> Suite:
@@ -249,9 +265,10 @@ def _begin(method: Method[Any], suite: Suite, seed: int, engine: Engine, folder:
             system.store.collect()  # killed after the manifest was replaced: nobody may save again
         return system
     network = method.build([data.task for data in suite], engine)
-    return System(
-        network, method=method.name, config=method.config.model_dump(mode="json"), seed=seed, suite=suite.config
-    )
+    config = method.config.model_dump(mode="json")
+    system = System(network, method=method.name, config=config, seed=seed, suite=suite.config)
+    system.method_type = type(method)
+    return system
 
 
 def _stages(

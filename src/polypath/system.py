@@ -55,6 +55,7 @@ class System(Answers):
         self.history: list[Event] = []
         self.data: Suite | None = None
         self.result: Any = None
+        self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
         self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
         self.keep_snapshots = KEEP_SNAPSHOTS
@@ -144,7 +145,8 @@ class System(Answers):
         Args:
             data: a TaskData, several, or a Suite; for joint methods known tasks may be among them.
             settings: changes to the method's configuration for this time (`mode="sequential"`, `epochs=20`), and
-                run settings (`device`, `precision`, `threads`, `progress`, `on_progress`).
+                run settings (`device`, `precision`, `threads`, `progress`, `on_progress`); `method` names the class
+                again where a loaded system was learned with one of your own.
         """
         # By name, so that answering (and serving) does not import training.
         importlib.import_module("polypath.learning").grow(self, data, **settings)

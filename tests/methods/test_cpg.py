@@ -10,8 +10,10 @@ import torch
 
 import polypath as pp
 from polypath.core.errors import InvalidInput
+from polypath.core.examples import Suite
 from polypath.core.task import Regression
 from polypath.methods import cpg
+from polypath.methods.gradual import Pruning
 from polypath.nn.subnet import Subnetworks
 from polypath.system import System
 from polypath.testing import tiny_features
@@ -19,6 +21,7 @@ from polypath.testing import tiny_features
 TINY: dict[str, Any] = {
     "backbone": {"kind": "mlp", "hidden": [8]},
     "goal": 0.0,
+    "max_width": 1.0,
     "epochs": 1,
     "prune_epochs": 1,
     "sparsities": (0.5, 0.8),
@@ -86,8 +89,51 @@ def test_a_goal_that_training_misses(
 
 def test_a_missed_goal_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted([0.7], monkeypatch)
-    with pytest.raises(InvalidInput, match="cannot be widened here: take a wider backbone"):
+    with pytest.raises(InvalidInput, match="at 1 times the backbone's width; set a larger max_width"):
         learn(1, missed="refuse", goal=0.8)
+
+
+def test_the_network_grows_when_nothing_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 units become 12: the first task keeps all of its 8 x 8 weights, so that the second begins with 12 x 8."""
+    scripted([0.9, 0.7, 0.9, 0.7], monkeypatch)  # trained and pruned, for each of them
+    system = learn(2, goal=0.8, max_width=1.5, sparsities=(0.5,))
+    network = network_of(system)
+    first, second = (network.part(f"fc1.{owner}") for owner in ("t0", "t1"))
+    assert network.space("fc1.t0").masked == {"0.weight": (12, 8)}
+    assert first.positions("0.weight").tolist() == list(range(64))  # pruning missed the goal: all of the first width
+    assert second.positions("0.weight").tolist() == list(range(64, 96))
+    heads = [network.part(f"head@{owner}.{owner}").positions("weight") for owner in ("t0", "t1")]
+    assert heads[0].tolist() == [*range(8), *range(12, 20)] and heads[1].tolist() == list(range(24))
+    plain = [layer for layer in system.extract("task0").modules() if isinstance(layer, torch.nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in plain] == [(8, 8), (2, 8)]  # an ordinary network of the first width
+
+
+def test_growing_changes_nothing_of_earlier_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = tiny_features(2)
+    settings = {**TINY, "max_width": 2.0, "width_step": 0.5, "learning_rate": 0.1}
+    system = pp.learn("cpg", Suite("own", suite.tasks[:1]), **settings)
+    inputs = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    before = system.network.digests(), system.extract("task0", fused=False)(inputs)
+    scripted([0.1, 0.1, 0.9, 0.9, 0.9], monkeypatch)
+    system.learn(suite["task1"], goal=0.8, threads=1, progress=False)
+    after = system.network.digests()
+    assert all(after[name] == sha for name, sha in before[0].items())
+    assert torch.equal(system.extract("task0", fused=False)(inputs), before[1])
+    grown = network_of(system).part("fc1.t1")
+    assert int(grown.positions("0.weight").max()) >= 12 * 8  # beyond 1.5 times 8 units
+
+
+def test_a_later_task_may_use_the_width_that_earlier_ones_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted([0.1, *[0.9] * 6], monkeypatch)
+    network = network_of(learn(2, goal=0.8, max_width=1.5, sparsities=(0.5, 0.6)))
+    assert network.part("fc1.t0").counts()["0.weight"] == 96 - 58  # 0.6 of the wider layer went
+    assert network.part("fc1.t1").counts()["0.weight"] == 58 - 35  # and 0.6 of what was free
+
+
+def test_a_goal_missed_at_one_width_is_tried_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted([0.1, 0.9, 0.9], monkeypatch)
+    network = network_of(learn(1, missed="keep", goal=0.8, max_width=1.5, width_step=0.5, sparsities=(0.5,)))
+    assert network.part("fc1.t0").counts() == {"0.weight": 48}
 
 
 def test_a_task_for_which_nothing_is_left_is_refused_with_who_holds_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +214,9 @@ def test_pruned_weights_stay_zero_and_are_never_fewer() -> None:
             return self.values_
 
     held = Held()
-    learner: Any = SimpleNamespace(
-        network=SimpleNamespace(part=lambda name: held),
-        config=SimpleNamespace(prune_every=2),
-        parts=[("fc1.t0", "w")],
-        sizes={("fc1.t0", "w"): 10},  # five of ten were given back in the step before
-    )
-    pruning = cpg._Pruning(learner, 0.5, 0.8, 4)
+    network: Any = SimpleNamespace(part=lambda name: held)
+    sizes = {("fc1.t0", "w"): 10}  # five of ten were given back in the step before
+    pruning = Pruning(network, sizes, 2, 0.5, 0.8, 4)
     pruning()
     assert held.values_.tolist() == [4.0, -1.0, 3.0, -2.0, 5.0]
     pruning()  # halfway: 0.8 - 0.3 / 8 = 0.7625, so 8 of 10
@@ -197,7 +239,11 @@ def test_errors_meet_a_goal_from_below() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_width": 1.5}, "widening the network of a system is not possible"),
+        ({"max_width": 0.5}, "max_width"),
+        (
+            {"max_width": 2, "backbone": "transformer"},
+            "max_width: layers of a 'transformer' backbone cannot be widened",
+        ),
         ({"sparsities": (0.5, 0.4)}, "each larger than the one before; received \\[0.5, 0.4\\]"),
         ({"sparsities": (0.5, 1.0)}, "between 0 and 1"),
         ({"patience": 3}, "patience and evaluate_every must be 0"),

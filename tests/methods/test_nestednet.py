@@ -43,6 +43,11 @@ def test_a_level_holds_its_groups_and_those_inside_it() -> None:
     assert system.isolation == "joint"
 
 
+def test_levels_of_channels_have_no_free_weights_to_count() -> None:
+    with pytest.raises(InvalidInput, match=r"levels of channels were set when it was built \(3, of which 2"):
+        learn(tiny_features(2)).capacity()
+
+
 def test_a_level_is_extracted_as_a_narrow_network() -> None:
     widths = [
         [layer.out_features for layer in learn().extract(name) if isinstance(layer, torch.nn.Linear)]

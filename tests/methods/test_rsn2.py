@@ -11,12 +11,13 @@ from torch import nn
 
 import polypath as pp
 from polypath.core.errors import InvalidInput, StoreError, UnknownName
-from polypath.core.examples import Suite
+from polypath.core.examples import Suite, TaskData
 from polypath.core.seeds import seeded
 from polypath.methods.rsn2 import RSN2, chosen_positions, connected
 from polypath.nn.subnet import Subnetworks
 from polypath.nn.subnet_config import SubnetConfig
 from polypath.testing import tiny_features, tiny_images
+from polypath.train.engine import Engine
 
 TINY: dict[str, Any] = {
     "backbone": {"kind": "mlp", "hidden": [10]},
@@ -211,6 +212,44 @@ def test_gradients_that_are_not_finite_are_named() -> None:
     suite["task0"].train.source.values[0, 0] = float("inf")  # type: ignore[attr-defined]
     with pytest.raises(InvalidInput, match=r"choosing weights for .*gradient of the summed loss is NaN or infinite"):
         pp.learn("rsn2", suite, init="normal", **{**TINY, "samples": 100})
+
+
+def test_rescaling_gives_the_chosen_weights_the_variance_for_the_inputs_that_are_left() -> None:
+    values = {}
+    for rescale in (False, True):
+        still = {**TINY, "rescale": rescale, "learning_rate": 1e-30}
+        part = network_of(pp.learn("rsn2", tiny_features(1), **still)).part("fc1.t0")
+        values[rescale] = part.values("0.weight").detach()
+    # 24 of 80 weights on 10 units: 2.4 inputs a unit are left, so that the mean square is 2 / 2.4.
+    torch.testing.assert_close(values[True].square().mean(), torch.tensor(2 / 2.4))
+    torch.testing.assert_close(values[True] / values[True].norm(), values[False] / values[False].norm())
+
+
+@pytest.mark.parametrize(("weight", "epochs"), [(1.0, 6), (0.0, 2)])
+def test_the_loss_that_stops_is_weighted_like_the_one_that_is_minimised(
+    monkeypatch: pytest.MonkeyPatch, weight: float, epochs: int
+) -> None:
+    """task0's validation loss rises, task1's falls twice as fast; only with the weight 0 nothing improves."""
+    seen: dict[str, int] = {"task0": 0, "task1": 0}
+
+    def score(self: object, network: object, data: TaskData, exit: str | None = None) -> dict[str, float]:
+        seen[data.name] += 1
+        return {"loss": seen[data.name] * (1.0 if data.name == "task0" else -2.0)}
+
+    monkeypatch.setattr(Engine, "score", score)
+    settings = {**TINY, "epochs": 6, "patience": 1, "min_delta": 0.0, "loss_weights": {"task1": weight}}
+    pp.learn("rsn2", tiny_features(2), slots={"fc*": {"task0": "both", "task1": "both"}}, **settings)
+    assert seen == {"task0": epochs, "task1": epochs}
+
+
+def test_a_rate_that_falls_over_all_epochs_is_refused_where_they_are_not_counted() -> None:
+    with pytest.raises(InvalidInput, match="time_decay=0.1: a Subnetworks does not count the epochs"):
+        pp.learn("rsn2", tiny_features(1), time_decay=0.1, **TINY)
+
+
+def test_trained_weights_are_not_rescaled() -> None:
+    with pytest.raises(InvalidInput, match="rescale needs dense_epochs=0"):
+        RSN2(rescale=True, dense_epochs=1)
 
 
 def test_the_choice_is_exact_when_all_gradients_are_zero() -> None:

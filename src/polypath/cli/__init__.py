@@ -8,6 +8,7 @@ import typer
 
 import polypath
 from polypath.cli.add import add
+from polypath.cli.compare import compare
 from polypath.cli.datasets import datasets
 from polypath.cli.diff import diff
 from polypath.cli.errors import Commands
@@ -88,6 +89,15 @@ for _function, _panel, _epilog in (
             "polypath train tasks.yaml --method part --out clinic",
             "polypath train tasks.yaml --method part --out clinic --set method.modules=8 --dry-run",
             after="tasks.yaml names tasks and where their examples are: docs/data.md. The system is OUT/system.",
+        ),
+    ),
+    (
+        compare,
+        _LEARN,
+        examples(
+            "polypath compare tasks.yaml --methods rsn2,hard_sharing,single --budget 10m --seeds 3 --out runs/methods",
+            "polypath compare tasks.yaml --methods part,single --budget 20e --set method.batch=64 --out runs/x",
+            after="Leaves report.html with a recommendation, summary.json and METHOD/seed-N/ with a system each.",
         ),
     ),
     (evaluate, _USE, examples("polypath evaluate clinic/system", "polypath evaluate clinic/system --json")),

@@ -57,19 +57,31 @@ def finish(folder: Path, as_json: bool) -> None:
     """Write summary.json and report.html, show the tables and say where the page is."""
     from polypath.core.files import read_json
     from polypath.report.answers import ensemble_grid
+    from polypath.report.comparison import comparison_grid, recommendation
     from polypath.report.headline import verdict
     from polypath.report.page import write_report
+    from polypath.report.records import read_run
     from polypath.report.tables import accuracy_grid, totals_grid
 
     page = write_report(folder)
     summary = read_json(folder / "summary.json")
     if as_json:
-        print_json({"run": str(folder), "report": str(page), **summary})
+        more = {}
+        if summary["recipe"] == "compare":
+            more = {"recommendation": recommendation(read_run(folder).results, summary)}
+        print_json({"run": str(folder), "report": str(page), **summary, **more})
         return
-    together = ensemble_grid(summary)
-    grids = (accuracy_grid(summary), *([together] if together else []), totals_grid(summary))
+    if summary["recipe"] == "compare":
+        results = read_run(folder).results
+        grids, said = [accuracy_grid(summary), comparison_grid(results, summary)], recommendation(results, summary)
+    else:
+        together = ensemble_grid(summary)
+        grids, said = (
+            [accuracy_grid(summary), *([together] if together else []), totals_grid(summary)],
+            verdict(summary),
+        )
     print_tables(*(grid.rich() for grid in grids))
-    for line in (*verdict(summary), *summary["missing"], f"Report: {page}"):
+    for line in (*said, *summary["missing"], f"Report: {page}"):
         print_line(line)
 
 

@@ -78,10 +78,10 @@ def run(
     words += [word for text in overrides or () for word in ("--set", text)]
     words += [word for name in variant or () for word in ("--variant", name)]
     with resumable(folder, [*words, "--out", str(folder)], "config.json"):
-        experiments.run_experiment(experiment, folder, resume=resume, on_result=_tell)
+        experiments.run_experiment(experiment, folder, resume=resume, on_result=tell)
         if not first_process():
             return  # one of several processes of this run; the first one shows and writes
-        _remember_command(folder, shlex.join(["polypath", *words]))
+        remember_command(folder, shlex.join(["polypath", *words]))
         outcome.finish(folder, as_json)
 
 
@@ -104,7 +104,7 @@ def _default_folder(experiment: Experiment, resume: bool) -> Path:
     return Path("runs", name if not taken else f"{name}-{len(taken) + 1}")
 
 
-def _tell(result: Any) -> None:
+def tell(result: Any) -> None:
     """One line a finished run: the only sign of life where no bar can be drawn."""
     from polypath.train.devices import first_process
 
@@ -115,7 +115,7 @@ def _tell(result: Any) -> None:
     note(f"{result.variant}, seed {result.seed}: {said} ({result.timing.wall_s:.1f} s)")
 
 
-def _remember_command(folder: Path, command: str) -> None:
+def remember_command(folder: Path, command: str) -> None:
     """The command goes into environment.json, so that the report can name it."""
     from polypath.core.files import read_json, write_json
 

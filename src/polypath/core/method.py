@@ -62,7 +62,7 @@ class Method(ABC, Generic[C]):
         """How the new tasks are learned given the known ones. Joint: one stage of all. Sequential: one each."""
 
     def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
-        """Components that `learn` reads or moves: all that a lazy network has in memory while an exact method grows it.
+        """Components that `learn` reads or moves: all that a lazy network has in memory while it grows exactly.
 
         Overridden where that is more than the stage's tasks use. What only shows while learning (a parent that is
         drawn) the method asks for with `network.require(names)`.
@@ -73,6 +73,31 @@ class Method(ABC, Generic[C]):
         """
         return network.components_of(tasks)
 
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Settings under which every task's training examples are passed about `passes` times, for fair comparisons.
+
+        Here `epochs`, and the points of `decay_at` in proportion; overridden where learning has other stretches.
+
+        Args:
+            passes: over the training examples, at least 1, everything included that is not the final training.
+            tasks: how many are learned.
+        """
+        return paced_epochs(self.config, passes)
+
     @abstractmethod
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One stage. `data` is that of the stage's tasks, which are already in the network."""
+
+
+def paced_epochs(config: Config, epochs: int) -> dict[str, Any]:
+    """So many epochs, with the points of `decay_at` moved in proportion.
+
+    Args:
+        config: with a field `epochs`.
+        epochs: at least 1.
+    """
+    values = config.model_dump(include={"epochs", "decay_at"})
+    found: dict[str, Any] = {"epochs": max(1, epochs)}
+    if values.get("decay_at"):
+        found["decay_at"] = tuple(round(at * found["epochs"] / values["epochs"]) for at in values["decay_at"])
+    return found

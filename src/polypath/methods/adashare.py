@@ -16,7 +16,7 @@ from pydantic import Field
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.seeds import derive
@@ -81,6 +81,13 @@ class AdaShare(Method[AdaShareConfig]):
     def _network(self, inputs: Any, seed: int) -> PolicyNetwork:
         assert isinstance(self.config.backbone, dict)
         return PolicyNetwork(ResidualConfig(backbone=self.config.backbone, inputs=inputs, seed=seed))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """A quarter of the passes searches; the rest trains as many of the drawn policies as it reaches for."""
+        search = max(1, passes // 4)
+        draws = min(self.config.draws, max(1, passes - search))
+        final = paced_epochs(self.config, (passes - search) // draws)
+        return {**final, "search_epochs": search, "warmup_epochs": search // 5, "draws": draws}
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all tasks, known ones included; their policies are searched again."""

@@ -17,10 +17,11 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.gradual import Pruning, pruning_key
 from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
 from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
@@ -29,8 +30,8 @@ from polypath.nn.backbones import Described
 from polypath.nn.ownership import key_of
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Subnetworks
-from polypath.ops.ownership import choose, unpack
-from polypath.ops.pruning import cubic_sparsity
+from polypath.nn.widths import Widths, wider
+from polypath.ops.ownership import unpack
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,11 @@ class CPGConfig(TrainingConfig):
         goal: validation score (the task's main metric) that pruning must keep: a number, one task by task (`default`
             for those not named), or `single`: that of a network of the same backbone, trained first for this task alone
             with the same settings and then thrown away.
-        missed: when training itself does not reach the goal: `lower` it to what was reached, `keep` all free weights
-            (nothing is left for later tasks then), or `refuse`. The paper widens the network instead.
-        max_width: up to which multiple layers may be widened; only 1 is possible here.
+        max_width: up to which multiple of the backbone's layers the network is widened, for all later tasks too, when
+            training does not reach the goal; the task trains again then. 1: never. See `polypath.nn.widths`.
+        width_step: how much it is widened at a time.
+        missed: when training at the last width does not reach the goal either: `lower` it to what was reached, `keep`
+            all free weights (nothing is left for later tasks then), or `refuse`.
         sparsities: parts of the free weights that are given back, one step after the other, increasing.
         prune_epochs: passes for each step.
         prune_every: optimizer steps between two prunings in a step.
@@ -58,8 +61,9 @@ class CPGConfig(TrainingConfig):
 
     backbone: Described = Field("mlp", validate_default=True)
     goal: Literal["single"] | float | dict[str, float] = "single"
+    max_width: float = Field(1.5, ge=1)
+    width_step: float = Field(0.5, gt=0)
     missed: Literal["lower", "keep", "refuse"] = "lower"
-    max_width: float = 1.0
     sparsities: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     prune_epochs: int = Field(20, gt=0)
     prune_every: int = Field(10, gt=0)
@@ -83,17 +87,6 @@ class CPGConfig(TrainingConfig):
             raise ValueError(f"numbers between 0 and 1, each larger than the one before; received {list(value)}")
         return value
 
-    @field_validator("max_width")
-    @classmethod
-    def _cannot_grow(cls, value: float) -> float:
-        if value != 1:
-            raise ValueError(
-                "widening the network of a system is not possible: weights are owned by their positions in layers, "
-                "which a wider layer would renumber; take a wider backbone from the start. Only 1 will do, received "
-                f"{value:g}"
-            )
-        return value
-
     @model_validator(mode="after")
     def _judged_by_the_goal(self) -> Self:
         if self.patience or self.evaluate_every:
@@ -102,6 +95,11 @@ class CPGConfig(TrainingConfig):
                 "older weights is settled only where training ends"
             )
         return self
+
+    def widths(self) -> tuple[float, ...]:
+        """Multiples of the backbone's width, from 1 to `max_width`."""
+        steps = int((self.max_width - 1) / self.width_step + 1e-9)
+        return tuple(1 + number * self.width_step for number in range(steps + 1))
 
     def goal_of(self, task: str) -> float | None:
         """The given goal of a task; None where a single network sets it.
@@ -125,7 +123,7 @@ class CPG(Method[CPGConfig]):
     name: ClassVar[str] = "cpg"
     config_class: ClassVar[type[Config]] = CPGConfig
     network_class: ClassVar[type[Network]] = Subnetworks
-    fixed: ClassVar[frozenset[str]] = frozenset({"backbone", "layers", "init"})
+    fixed: ClassVar[frozenset[str]] = frozenset({"backbone", "layers", "init", "max_width", "width_step"})
 
     @property
     def isolation(self) -> Isolation:
@@ -133,14 +131,19 @@ class CPG(Method[CPGConfig]):
         return "exact"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Subnetworks:
-        """The network without an owner; refuses now what cannot fit even at the highest sparsity.
+        """The network at its last width, without an owner; refuses now what cannot fit even at the highest sparsity.
 
         Raises:
-            InvalidInput: a layer in which nothing would be left for a task (names both), a task without a goal.
+            InvalidInput: a layer in which nothing would be left for a task (names both), a task without a goal, a
+                backbone that cannot be widened.
         """
         for task in tasks:
             self.config.goal_of(task.name)
-        return empty_network(self, tasks, run.seed, ("layers", "init"), heads="dense", reads="chosen")
+        assert isinstance(self.config.backbone, dict)
+        backbone = wider(self.config.backbone, self.config.widths()[-1], "max_width")
+        return empty_network(
+            self, tasks, run.seed, ("layers", "init"), backbone=backbone, heads="dense", reads="chosen"
+        )
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task with what it would keep at the highest sparsity; learning says what it really keeps."""
@@ -151,6 +154,15 @@ class CPG(Method[CPGConfig]):
             return min(free, max(1, free - round(highest * free)))
 
         network.add_task(task, least)
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Half of the passes prunes, in fewer steps where they are few; a goal by a single network costs as well."""
+        half = max(1, passes // 2)
+        every = -(-len(self.config.sparsities) // half)
+        kept = self.config.sparsities[::-1][::every][::-1]  # the highest among them
+        trainings = 2 if self.config.goal == "single" else 1
+        pruning = {"sparsities": kept, "prune_epochs": max(1, half // len(kept))}
+        return {**paced_epochs(self.config, (passes - half) // trainings), **pruning}
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage a task."""
@@ -187,27 +199,70 @@ class Learner:
 
     def __init__(self, network: Subnetworks, item: TaskData, run: Run, config: CPGConfig) -> None:
         self.network, self.item, self.run, self.config = network, item, run, config
-        self.mine, older = network.own(item.name), network.older(item.name)
+        self.mine = network.own(item.name)
         self.parts = [(part, entry) for part in self.mine[:-1] for entry in network.space(part).masked]
         network.freeze(network.components().keys() - set(self.mine))
-        for part in self.mine[:-1]:  # the head is the task's own and whole
-            network.widen(part, item.task)
+        widths = config.widths()
+        self.widths = Widths(network.template, widths) if len(widths) > 1 else None
+        self.level = self._present()
+        self._open()
+
+    def _present(self) -> int:
+        """The width that earlier tasks need: none of them was ever given more."""
+        if self.widths is None:
+            return 0
+        found = [0]
+        for space, held in self.network.spaces.items():
+            for owner in self.network.owners(space):
+                if f"{space}.{owner}" not in self.mine and not space.startswith("head"):
+                    part = self.network.part(f"{space}.{owner}")
+                    found += [self.widths.level(held, entry, part.positions(entry)) for entry in held.masked]
+        return max(found)
+
+    def _open(self) -> None:
+        """Start anew with all free weights of the present width, and a mask over all older ones."""
+        network, older = self.network, self.network.older(self.item.name)
+        for part in self.mine:
+            space = network.space(part)
+            network.part(part).fill(space, network.initial(part, self.item.task)[1])
+            network.widen(part, self.item.task)
+            for entry in space.masked:
+                if self.widths is None:
+                    continue
+                positions = network.part(part).positions(entry)
+                inside = self.widths.inside(space, entry, self.level).to(positions.device)
+                network.settle(part, entry, positions[inside[positions]])
         self.sizes = {pair: len(network.part(pair[0]).values(pair[1])) for pair in self.parts}
+        if not all(self.sizes.values()) and self._wider():
+            return
         self.masks = nn.ParameterDict()
         self.older: dict[tuple[str, str], torch.Tensor] = {}
         for part, entry in self.parts:
             held = [network.part(other).positions(entry) for other in older.get(part, [])]
             if sum(map(len, held)):
-                real = nn.Parameter(torch.full((sum(map(len, held)),), config.mask_init, device=run.device))
-                self.masks[_key(part, entry)] = real
+                real = nn.Parameter(torch.full((sum(map(len, held)),), self.config.mask_init, device=self.run.device))
+                self.masks[pruning_key(part, entry)] = real
                 self.older[part, entry] = torch.cat(held)
-                network.soften(part, entry, real, config.threshold)
+                network.soften(part, entry, real, self.config.threshold)
+
+    def _wider(self) -> bool:
+        """Go to the next width and start anew there; False where there is none."""
+        if self.widths is None or self.level == self.widths.last:
+            return False
+        self.level += 1
+        log.info("task %r: the network grows to %g times its width", self.item.name, self.widths.factors[self.level])
+        self._open()
+        return True
 
     def learn(self, goal: float) -> None:
-        """Train, then prune step by step while the goal is met; the last state that meets it is kept."""
+        """Train, growing until the goal is met, then prune while it is; the last state that meets it is kept."""
         config, network = self.config, self.network
-        self._train("train", config, None, {})
+        self._train(f"train {self.level}", config, None, {})
         reached = self._score()
+        while not self._meets(reached, goal) and self._wider():
+            self.run.log(task=self.item.name, width=config.widths()[self.level], score=reached, goal=goal)
+            self._train(f"train {self.level}", config, None, {})
+            reached = self._score()
         if not self._meets(reached, goal):
             goal = self._missed(reached, goal)
         kept, sparsity = self._state(), 0.0
@@ -229,8 +284,8 @@ class Learner:
         text = f"task {self.item.name!r} reached {reached:.4g} on validation, its goal is {goal:.4g}"
         if self.config.missed == "refuse":
             raise InvalidInput(
-                f"{text}; the layers cannot be widened here: take a wider backbone or more epochs, set a lower goal, "
-                "or say what to do with `missed`"
+                f"{text} at {self.config.widths()[-1]:g} times the backbone's width; set a larger max_width (a new "
+                "system), more epochs or a lower goal, or say what to do with `missed`"
             )
         lowered = self.config.missed == "lower"
         log.warning("%s; %s", text, "the goal is lowered to that" if lowered else "all free weights are kept")
@@ -238,7 +293,7 @@ class Learner:
 
     # ---- training and pruning ---------------------------------------------------------------------------------
 
-    def _train(self, key: str, config: CPGConfig, pruning: _Pruning | None, state: Mapping[str, Any]) -> None:
+    def _train(self, key: str, config: CPGConfig, pruning: Pruning | None, state: Mapping[str, Any]) -> None:
         network, name = self.network, self.item.name
         decayed = [network.part(part).values(entry) for part, entry in self.parts]
         allowed = network.trainable(self.mine)
@@ -270,19 +325,19 @@ class Learner:
         config, network = self.config, self.network
         again = config.changed(epochs=config.prune_epochs, learning_rate=config.prune_rate, decay_at=())
         steps = config.prune_epochs * steps_an_epoch({self.item.name: self.item}, [[self.item.name]], config)
-        pruning = _Pruning(self, start, end, steps)
+        pruning = Pruning(network, self.sizes, config.prune_every, start, end, steps)
         self._train(f"prune {end}", again, pruning, {"pruned": pruning.pruned, "taken": pruning.taken})
         pruning.at(1.0)
         for part, entry in self.parts:
             positions = network.part(part).positions(entry)
-            network.settle(part, entry, positions[~pruning.pruned[_key(part, entry)]])
+            network.settle(part, entry, positions[~pruning.pruned[pruning_key(part, entry)]])
 
     # ---- choice, score, states --------------------------------------------------------------------------------
 
     def _choose(self) -> None:
         """Settle the choice as the real masks say now."""
         for (part, entry), positions in self.older.items():
-            real = self.masks[_key(part, entry)].detach()
+            real = self.masks[pruning_key(part, entry)].detach()
             self.network.choose_older(part, entry, positions[real > self.config.threshold])
 
     def _score(self) -> float:
@@ -304,45 +359,6 @@ class Learner:
         for part, held in self.network.tensors(self.mine).items():
             for local, tensor in held.items():
                 tensor.copy_(kept[part][local])
-
-
-class _Pruning:
-    """Called after every optimizer step: zeroes what is pruned, and prunes more where it is time."""
-
-    def __init__(self, learner: Learner, start: float, end: float, steps: int) -> None:
-        self.learner, self.start, self.end, self.steps = learner, start, end, steps
-        self.taken = {"steps": 0}
-        self.pruned = {
-            _key(part, entry): torch.zeros_like(learner.network.part(part).values(entry), dtype=torch.bool)
-            for part, entry in learner.parts
-        }
-
-    def __call__(self) -> None:
-        self.taken["steps"] += 1
-        if self.taken["steps"] % self.learner.config.prune_every == 0:
-            self.at(self.taken["steps"] / self.steps)
-        self._zero()
-
-    def at(self, progress: float) -> None:
-        """Prune as far as the schedule says: the smallest weights in absolute value, beside those already pruned."""
-        sparsity = cubic_sparsity(self.start, self.end, progress)
-        for (part, entry), size in self.learner.sizes.items():
-            mask = self.pruned[_key(part, entry)]
-            gone = min(round(sparsity * size), size - 1) - (size - len(mask))  # of the weights still held
-            scores = self.learner.network.part(part).values(entry).detach().abs().masked_fill(mask, -1.0)
-            if gone > int(mask.sum()):
-                left = choose(scores.cpu(), torch.arange(len(mask)), len(mask) - gone)
-                mask.fill_(True)[left.to(mask.device)] = False
-        self._zero()
-
-    @torch.no_grad()
-    def _zero(self) -> None:
-        for part, entry in self.learner.parts:
-            self.learner.network.part(part).values(entry)[self.pruned[_key(part, entry)]] = 0.0
-
-
-def _key(part: str, entry: str) -> str:
-    return f"{part}/{entry}".replace(".", "-")
 
 
 def _metric(task: Task) -> str:

@@ -7,14 +7,14 @@ Paper: Lee, Stokes and Eaton, Learning Shared Knowledge for Deep Lifelong Learni
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -81,6 +81,10 @@ class DFCNN(Method[DFCNNConfig]):
         inputs = common_inputs(tasks, self.name)
         values = {**shape, "backbone": config.backbone, "inputs": inputs, "seed": run.seed}
         return Factorized(FactorizedConfig.of(values, "method"))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """In multitask mode epochs count all tasks together."""
+        return paced_epochs(self.config, passes * (tasks if self.config.mode == "multitask" else 1))
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Lifelong: one stage a task; multitask: one stage of all, known ones included."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -50,6 +50,10 @@ class HardSharing(Method[HardSharingConfig]):
         assert isinstance(self.config.backbone, dict)
         inputs = common_inputs(tasks, self.name)
         return Columns(ColumnsConfig(backbone=self.config.backbone, share="trunk", inputs=inputs, seed=run.seed))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Where tasks are drawn, epochs count all of them together."""
+        return paced_epochs(self.config, passes * (tasks if self.config.mode == "drawn" else 1))
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Joint: one stage of all tasks, known ones included; sequential: one a new task."""

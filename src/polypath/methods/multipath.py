@@ -16,7 +16,7 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.seeds import derive
@@ -122,6 +122,13 @@ class MultiPath(Method[MultiPathConfig]):
         """Add a task at the branch this configuration names for it, else at the network's, else at the last."""
         assert isinstance(network, MultiPathNet)
         network.add_task(task, self.config.branches.get(task.name))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Half of the passes trains teachers, where they are trained here."""
+        if not self.config.distill or self.config.teachers:
+            return paced_epochs(self.config, passes)
+        teachers = max(1, passes // 2)
+        return {**paced_epochs(self.config, passes - teachers), "teacher_epochs": teachers}
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all tasks, known ones included."""

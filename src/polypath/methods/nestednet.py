@@ -7,7 +7,7 @@ use of the Multi-Path paper every level has a task of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -120,6 +120,12 @@ class NestedNet(Method[NestedNetConfig]):
                 return held.nonzero().view(-1)
 
         return positions
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """A tenth of the passes finds the levels, where they go by magnitude."""
+        search = max(1, passes // 10) if self.config.select == "magnitude" else 0
+        found = paced_epochs(self.config, passes - search)
+        return {**found, "search_epochs": search} if search else found
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all levels, known ones included."""

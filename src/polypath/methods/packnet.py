@@ -6,7 +6,7 @@ Paper: Mallya and Lazebnik, PackNet: adding multiple tasks to a single network b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -122,6 +122,11 @@ class PackNet(Method[PackNetConfig]):
             return max(0, share_count(ratios[earlier], size) - (size - free))
 
         return kept
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """A third of the passes retrains what was kept, where that is done at all."""
+        again = passes // 3 if self.config.retrain_epochs else 0
+        return {**paced_epochs(self.config, passes - again), "retrain_epochs": again}
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage a task."""

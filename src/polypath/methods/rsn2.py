@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -44,6 +44,8 @@ class RSN2Config(TrainingConfig):
         heads, mask_bias, init: see `polypath.nn.subnet_config.SubnetConfig`.
         read_earlier: a later task uses earlier tasks' weights too, without changing them (the paper's future work);
             tasks learn one after the other then.
+        rescale: scale the chosen weights of every layer to He's variance for the inputs that are left (heads keep
+            theirs); not in the paper, whose N(0, 0.05) lets the signal die in sparse convolutions.
         loss_weights: task -> factor of its loss where tasks share an owner.
     """
 
@@ -61,6 +63,7 @@ class RSN2Config(TrainingConfig):
     mask_bias: bool = False
     init: Literal["normal", "backbone"] = "normal"
     read_earlier: bool = False
+    rescale: bool = False
     loss_weights: dict[str, float] = Field(default_factory=dict)
     epochs: int = Field(100, gt=0)
     batch: int | dict[str, int] = 512
@@ -72,6 +75,10 @@ class RSN2Config(TrainingConfig):
         if self.read_earlier and (self.order != "sequential" or any(len(group) > 1 for group in self.groups)):
             raise ValueError(
                 "read_earlier needs order='sequential': a task can only read tasks that are learned already"
+            )
+        if self.rescale and self.dense_epochs:
+            raise ValueError(
+                "rescale needs dense_epochs=0: it would change the scale of weights that are trained already"
             )
         twice = sorted({t for g in self.groups for t in g if sum(t in other for other in self.groups) > 1})
         if twice or any(len(set(group)) != len(group) for group in self.groups):
@@ -106,6 +113,10 @@ class RSN2(Method[RSN2Config]):
         assert isinstance(network, Subnetworks)
         network.add_task(task, share_of(self.config.share, task.name))
 
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Dense epochs come out of the same passes."""
+        return paced_epochs(self.config, passes - self.config.dense_epochs)
+
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
         config = self.config
@@ -137,6 +148,8 @@ class RSN2(Method[RSN2Config]):
         for part, chosen in chosen_positions(network, mine, counts, scores, config.scope).items():
             for entry, positions in chosen.items():
                 network.settle(part, entry, positions)
+                if config.rescale:
+                    rescale(network, part, entry)
         self._train(network, data, run, mine, groups, "train", None)
 
     def _train(
@@ -238,6 +251,25 @@ def connected(mine: Mapping[str, Sequence[str]]) -> list[list[str]]:
         near = [group for group in groups if any(not set(parts).isdisjoint(mine[other]) for other in group)]
         groups = [group for group in groups if group not in near] + [[*(t for group in near for t in group), task]]
     return groups
+
+
+def rescale(network: Subnetworks, component: str, entry: str) -> None:
+    """Scale what a component holds of a layer's weight to He's variance: 2 / (weights held for each output unit).
+
+    Biases, heads and layers that hold nothing but zeros stay as they are.
+
+    Args:
+        network: positions are chosen.
+        component: which owner of which piece.
+        entry: name of the weight within the piece.
+    """
+    space, held = network.space(component), network.part(component).values(entry).detach()
+    shape = space.masked[entry]
+    mean_square = float(held.square().mean()) if len(held) else 0.0
+    if space.name.startswith("head") or len(shape) < 2 or not mean_square:
+        return
+    factor = (2 * shape[0] / len(held) / mean_square) ** 0.5
+    network.hold(component, entry, network.part(component).positions(entry), held * factor)
 
 
 def chosen_positions(

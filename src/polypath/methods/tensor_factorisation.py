@@ -7,13 +7,13 @@ layers of each task's own, as the DF-CNN paper compares it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.examples import TaskData
-from polypath.core.method import Isolation, Method, Stage
+from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
@@ -62,6 +62,12 @@ class TensorFactorisation(Method[TensorFactorisationConfig]):
         values = {"backbone": config.backbone, "form": config.form, "rank": config.rank, "num_tasks": len(tasks)}
         inputs = common_inputs(tasks, self.name)
         return TensorNetwork(TensorConfig.of({**values, "inputs": inputs, "seed": run.seed}, "method"))
+
+    def paced(self, passes: int, tasks: int) -> dict[str, Any]:
+        """Epochs count all tasks together; half of the passes trains single networks, where these come first."""
+        first = passes // 2 if self.config.start == "single" else 0
+        found = paced_epochs(self.config, (passes - first) * tasks)
+        return {**found, "start_epochs": max(1, first)} if self.config.start == "single" else found
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all tasks, known ones included."""

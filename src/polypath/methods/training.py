@@ -195,6 +195,11 @@ def train(
         state: what else the loop changes, for checkpoints.
     """
     check_tracking(config, data)
+    if config.time_decay and not isinstance(network, COUNTING):
+        raise InvalidInput(
+            f"time_decay={config.time_decay:g}: a {type(network).__name__} does not count the epochs of earlier "
+            "stages, so that the rate would start again with every task; use decay_at and decay, or set time_decay=0"
+        )
     before = network.epochs if isinstance(network, COUNTING) else 0
     stopping = EarlyStopping(config.patience, config.min_delta_of(item.name for item in data))
     kept = {"stopping": stopping.start(), "best": _copies(network, moving) if config.patience else {}}
@@ -218,7 +223,7 @@ def train(
         )
         run.log(learning_rate=config.rate(epoch, before), **{label: losses})
         if config.patience:
-            loss = sum(run.score(network, item)["loss"] for item in data)
+            loss = sum((weights or {}).get(item.name, 1.0) * run.score(network, item)["loss"] for item in data)
             if stopping.improved(kept["stopping"], loss):
                 for name, values in kept["best"].items():
                     _copy_into(values, network.tensors([name])[name])

@@ -54,13 +54,18 @@ def capacity_of(network: Network, share: float | None = None) -> Capacity:
         share: size of further tasks, in (0, 1]; None takes the network's own where it is one number.
 
     Raises:
-        InvalidInput: the tasks of this network do not own parts of layers; no share given and none that counts for
-            all tasks; a share out of range.
+        InvalidInput: the tasks of this network do not own parts of layers, or are levels of channels; no share given
+            and none that counts for all tasks; a share out of range.
     """
     if not isinstance(network, Subnetworks):
         raise InvalidInput(
             f"capacity: the tasks of a {type(network).__name__} own no parts of layers; only networks of subnetworks "
             "(methods rsn2, packnet, cpg) fill up"
+        )
+    if network.config.levels:
+        raise InvalidInput(
+            f"capacity: this network's levels of channels were set when it was built ({len(network.config.levels)}, of "
+            f"which {len(network.tasks)} have a task); weights between levels that nobody owns can never be used"
         )
     wanted = network.config.share if share is None else share
     each = share_of(wanted, "a further task")

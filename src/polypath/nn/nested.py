@@ -97,6 +97,15 @@ class Nested:
         level = torch.where(allowed, out[:, None], torch.full_like(out[:, None], NOBODY))
         return level.view(*level.shape, *([1] * (len(shape) - 2))).expand(shape).reshape(-1)
 
+    def widths(self, space: Space, entry: str) -> torch.Tensor:
+        """(size,) uint8: the first level whose units are wide enough for both ends of each weight of a masked entry."""
+        piece = space.name.partition("@")[0]  # of its own for a task with other inputs: the same units
+        reads, shape = self._reads[piece, entry], space.masked[entry]
+        ends = self.groups(shape[0], f"{space.name}.{entry}")[:, None]
+        inside = ends if reads.each else self._inputs(reads.units, shape[1])[None, :]
+        level = torch.maximum(ends, inside)
+        return level.view(*level.shape, *([1] * (len(shape) - 2))).expand(shape).reshape(-1)
+
     def head(self, space: Space, level: int) -> torch.Tensor:
         """(size,) bool: weights of a level's head, which read the units of its groups."""
         outputs, features = space.masked["weight"]

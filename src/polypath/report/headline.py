@@ -69,7 +69,7 @@ def command(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | None
     if isinstance(recorded, list):
         return shlex.join(map(str, recorded))
     recipe = summary["recipe"] or config.get("recipe")
-    if not recipe or recipe == "own":  # learned from Python or from a user's own tasks: no recipe to name
+    if not recipe or recipe in ("own", "compare"):  # learned from Python or from a user's own tasks: nothing to name
         return None
     size = summary["size"] or config.get("size") or "full"
     seeds = sorted({seed for variant in summary["variants"].values() for seed in variant["seeds"]})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polypath.core.files import write_atomically
 from polypath.report import answers, headline, sections, tables
+from polypath.report.comparison import comparison_grid, recommendation
 from polypath.report.pareto import pareto
 from polypath.report.records import Records, read_run
 from polypath.report.summary import summarise, write_summary
@@ -64,6 +65,7 @@ def _context(records: Records) -> dict[str, Any]:
     first = records.results[0] if records.results else None
     environment = records.environment or (first.environment if first else {})
     config = records.config or (first.config if first else {})
+    compared = recipe == "compare" and bool(records.results)
     return {
         "recipe": recipe,
         "title": str(records.config.get("title") or ""),
@@ -71,12 +73,12 @@ def _context(records: Records) -> dict[str, Any]:
         "about": _about(records, summary, seeds),
         "missing": records.missing,
         "cards": sections.cards(records, summary),
-        "verdict": headline.verdict(summary),
+        "verdict": recommendation(records.results, summary) if compared else headline.verdict(summary),
         "variants": [{"name": v, "place": i % 8} for i, v in enumerate(records.variants)],
         "accuracy": sections.accuracy(records, summary),
         "accuracy_grid": tables.accuracy_grid(summary),
         "paired": tables.paired_grid(summary) if summary["paired"] else None,
-        "totals": tables.totals_grid(summary),
+        "totals": comparison_grid(records.results, summary) if compared else tables.totals_grid(summary),
         "curves": sections.curves(records, summary),
         "over_time": sections.over_time(records, summary),
         "matrices": sections.matrices(summary),

@@ -109,7 +109,7 @@ class Candidate:
         """
         decay = {"weight_decay": 0.1} if "weight_decay" in self.method.config_class.model_fields else {}
         known = [self.suite[name] for name in system.tasks] if self.method.isolation == "joint" else []
-        return system.learn([*known, self.added], progress=False, **self.settings, **decay)
+        return system.learn([*known, self.added], method=type(self.method), progress=False, **self.settings, **decay)
 
     @cached_property
     def elsewhere(self) -> System:

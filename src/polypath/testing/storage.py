@@ -210,7 +210,9 @@ def law_removed_can_return(candidate: Candidate) -> None:
         again.load_all()
         before = again.network.digests(names)
         known = [candidate.suite[other]] if candidate.method.isolation == "joint" else []
-        again.learn([*known, candidate.suite[task]], progress=False, **candidate.settings)
+        again.learn(
+            [*known, candidate.suite[task]], method=type(candidate.method), progress=False, **candidate.settings
+        )
         require(list(again.tasks) == [other, task], law, f"then it knows {list(again.tasks)}")
         if candidate.method.isolation == "exact":
             require_equal_digests(law, before, again.network.digests(names), f"path of {other!r}")

@@ -67,7 +67,7 @@ def _refused_without_data(law: str, candidate: Candidate) -> None:
     system = candidate.twin()
     known, digests = list(system.tasks), system.network.digests()
     try:
-        system.learn(candidate.added, progress=False, **candidate.settings)
+        system.learn(candidate.added, method=type(candidate.method), progress=False, **candidate.settings)
     except InvalidInput as error:
         missing = [name for name in known if name not in str(error)]
         require(not missing, law, f"the refusal does not name {missing}: {error}")

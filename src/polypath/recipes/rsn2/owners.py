@@ -51,7 +51,7 @@ def experiment(size: Size = "full") -> Experiment:
         variants={
             "rsn2": Variant(method="rsn2", config={**base, "share": share, "init": "backbone", "samples": samples}),
             "packnet": Variant(method="packnet", config=packnet),
-            "cpg": Variant(method="cpg", config={**base, **prune, "weight_decay": 0.0}),
+            "cpg": Variant(method="cpg", config={**base, **prune, "weight_decay": 0.0, "max_width": 1.0}),
             "nestednet": Variant(method="nestednet", config={**base, "ratios": ratios, "ratio_of": "weights"}),
             "single": Variant(method="single", config=base),
         },

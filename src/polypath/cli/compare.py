@@ -1,0 +1,70 @@
+"""`polypath compare`: several methods on the same tasks, with the same data and the same budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polypath.cli import outcome
+from polypath.cli.errors import resumable
+from polypath.cli.run import DryRun, Resume, remember_command, tell
+from polypath.cli.show import AsJson, note
+
+
+def compare(
+    suite: Annotated[
+        Path, typer.Argument(metavar="SUITE", help="tasks.yaml with your own tasks, or a suite in YAML or JSON.")
+    ],
+    methods: Annotated[str, typer.Option("--methods", metavar="A,B,...", help="Which; `polypath methods` lists them.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the comparison.")],
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="TIME|Ne",
+            help="For each method and seed: a time on this machine (90s, 10m, 1.5h), or passes over every task's "
+            "training examples (20e).",
+        ),
+    ] = "10m",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="A count; seeds 0 to N - 1.")] = 3,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="method.KEY (every method that has it), METHOD.KEY (one), suite.KEY, precision, device, threads.",
+        ),
+    ] = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn your tasks with several methods, and say which one to take.
+
+    Same data, same sealed test split, same budget; one table, one report with a recommendation.
+    """
+    import shlex
+
+    from polypath.cli.suites import described
+    from polypath.recipes import comparison as comparisons
+    from polypath.recipes import experiment as experiments
+
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    values = described(suite)
+    values.pop("seed", None)
+    title = f"Methods compared: {values.get('name') or suite.stem}"
+    limit = comparisons.budget_of(budget)
+    experiment = comparisons.comparison(values, chosen, title=title, seeds=range(seeds), overrides=overrides or ())
+    experiments.fitting(experiment, experiment.seeds[0])  # what does not fit is said before anything is trained
+    if dry_run:
+        outcome.show_plan(experiment, experiments.planned(experiment), as_json)
+        return
+    words = ["compare", str(suite), "--methods", ",".join(chosen), "--budget", budget, "--seeds", str(seeds)]
+    words += [word for text in overrides or () for word in ("--set", text)]
+    with resumable(out, [*words, "--out", str(out)], "config.json"):
+        paced = comparisons.within(experiment, limit, out, tell=note)
+        experiments.run_experiment(paced, out, resume=resume, on_result=tell)
+        remember_command(out, shlex.join(["polypath", *words]))
+        outcome.finish(out, as_json)
