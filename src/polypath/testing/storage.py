@@ -214,6 +214,7 @@ def law_removed_can_return(candidate: Candidate) -> None:
             [*known, candidate.suite[task]], method=type(candidate.method), progress=False, **candidate.settings
         )
         require(list(again.tasks) == [other, task], law, f"then it knows {list(again.tasks)}")
+        again.load_all()
         if candidate.method.isolation == "exact":
             require_equal_digests(law, before, again.network.digests(names), f"path of {other!r}")
         again.save(folder)
