@@ -133,14 +133,15 @@ class Answers(ABC):
         """What the task costs at each of its exits, cheapest first; milliseconds where they were measured here."""
         self.network.task_named(task)
         with self._lock:
-            if ("costs", task) not in self._fused:
-                plan = type(self.network).restore(self.network.plan())
+            key = ("costs", ((task, None),))
+            if key not in self._fused:
+                plan = plan_only(self.network, task)
                 found = []
                 for name in self.network.exits(task) or (None,):
                     cost = accounting.cost(plan, task, name)
                     found.append(ExitCost(name or ONLY, cost.parameters, cost.flops))
-                self._fused["costs", task] = tuple(found)
-            costs: tuple[ExitCost, ...] = self._fused["costs", task]
+                self._fused[key] = tuple(found)
+            costs: tuple[ExitCost, ...] = self._fused[key]
         latency = self.entries[task].latency if task in self.entries else None
         times = latency.ms if latency is not None and latency.machine == machine() else {}
         return tuple(replace(cost, ms=times.get(cost.exit)) for cost in costs)
@@ -232,11 +233,17 @@ class Answers(ABC):
         if exits and exit == exits[-1]:
             exit = None
         with self._lock:  # of several threads that ask first, one loads
-            if (task, exit) not in self._fused:
+            key = ("module", ((task, exit),))
+            if key not in self._fused:
                 self._load(self.network.path(task, exit).components)
-                self._fused[task, exit] = self.network.extract(task, fused=True, exit=exit)
-            module: nn.Module = self._fused[task, exit]
+                self._fused[key] = self.network.extract(task, fused=True, exit=exit)
+            module: nn.Module = self._fused[key]
             return module
+
+    def _forget_answers(self, task: str) -> None:
+        """Of the modules that answer, drop those that hold copies of the task's components."""
+        for key in [key for key in self._fused if task in asked(key)]:
+            del self._fused[key]
 
     def _together(self, tasks: tuple[str, ...]) -> nn.Module:
         return self._merged(tuple((task, None) for task in tasks))
@@ -254,6 +261,20 @@ class Answers(ABC):
                     self._fused["merged", wanted] = self.network.fuse_many(paths).eval()
             module: nn.Module = self._fused["merged", wanted]
             return module
+
+
+def plan_only(network: Network, task: str) -> Network:
+    """The network without values, with at least the task's modules: what is needed to count."""
+    if not network.lazy:
+        return type(network).restore(network.plan())
+    made = network.fork(())
+    made.build(network.components_of([task]))
+    return made
+
+
+def asked(key: tuple[Any, ...]) -> tuple[str, ...]:
+    """Tasks whose components are in a module that answers, by the key it is kept under: (kind, ((task, exit), ...))."""
+    return tuple(task for task, _ in key[1])
 
 
 def _timed(modules: Mapping[str, nn.Module], task: Task, batch: int, repeats: int) -> dict[str, list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time
@@ -18,7 +17,6 @@ from polypath.core.errors import InvalidInput, IsolationError, UnknownName
 from polypath.core.examples import Suite, TaskData
 from polypath.core.files import is_leftover, read_json, write_json
 from polypath.core.method import Method, Stage
-from polypath.core.network import Network
 from polypath.core.probe import contiguous
 from polypath.core.result import Result
 from polypath.core.task import Regression
@@ -29,6 +27,7 @@ from polypath.system import System, load
 from polypath.train.config import RunConfig
 from polypath.train.devices import first_process
 from polypath.train.engine import Engine, Progress
+from polypath.trial import Trial
 
 
 def learn(
@@ -97,6 +96,7 @@ def _run(
     began = time.monotonic()
     system = _begin(method, suite, seed, engine, folder, resume)
     rows = _stages(system, method, suite, engine, _run_id(identity), folder)
+    system.load_all()  # what a finished stage left on disk
     system.data = suite
     wall_s = time.monotonic() - began
     system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)
@@ -133,9 +133,8 @@ def grow(
         system.kept_on_error(),
     ):
         _stages(system, chosen, suite, engine, None, None)
-    known = (
-        [] if system.data is None else [d for d in system.data if d.name in system.tasks and d.name not in suite.names]
-    )
+    kept = system.tasks.keys() - set(suite.names)
+    known = [] if system.data is None else [data for data in system.data if data.name in kept]
     system.data = Suite(suite.name, (*known, *suite.tasks), suite.seed)
     system.suite_config = _together(system.suite_config, suite.config)
 
@@ -312,44 +311,23 @@ def _stages(
 
 def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
     """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
-    system.load_all()
-    grown = bool(system.history)
-    network: Network = copy.deepcopy(system.network) if grown else system.network
-    for name in stage.tasks:
-        if name not in network.tasks:
-            method.admit(network, suite[name].task)
-    before = system.network.digests() if grown else {}
+    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks})
+    network = trial.network
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)
     network.thaw()
     contiguous(network.cpu().eval())  # the layout that loading gives: a system answers alike before and after a save
-    after = network.digests()
-    changed = [name for name, sha in after.items() if before.get(name) != sha]
+    changed = trial.changed()
     if method.isolation == "exact":
-        outside = [task for task in system.tasks if task not in stage.tasks]
-        moved = _moved(system.network, network, outside, before, after)
+        moved = trial.moved([task for task in system.tasks if task not in stage.tasks])
         if moved:
             raise IsolationError(
                 f"{method.name} promised exact isolation, but learning {list(stage.tasks)} changed {moved[:5]}; "
                 "the previous system is kept"
             )
     used = {name for task in stage.tasks for name in network.reach(task).components}
-    system.adopt(network, stage.tasks, [name for name in changed if name in used])
+    trial.adopt(stage.tasks, [name for name in changed if name in used or name in trial.before])
     return set(changed)
-
-
-def _moved(
-    old: Network, new: Network, tasks: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]
-) -> list[str]:
-    """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
-    held = {name for task in tasks for name in old.reach(task).components}
-    moved = sorted(name for name in held if after.get(name) != before[name])
-    kept = new.tasks
-    return moved + [
-        f"path of {task}"
-        for task in tasks
-        if task not in kept or kept[task] != old.tasks[task] or new.path(task) != old.path(task)
-    ]
 
 
 def _scaled(data: TaskData) -> TaskData:

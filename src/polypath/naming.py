@@ -22,7 +22,8 @@ def rename(system: System, old: str, new: str) -> None:
     network.require_free(new)
     task.of({**task.model_dump(), "name": new}, "task")  # a name that no task can have is refused here
     plan = type(network).plan_renamed(network.plan(), old, new)
-    fresh = type(network).restore(plan).eval()
+    fresh = type(network).described(plan).eval()
+    fresh.build(network.built())
     state = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if not tensor.is_meta}
     fresh.load_state_dict(state, strict=False, assign=True)  # the tensors themselves: not a byte is copied
     system.network = fresh

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from polypath.core import accounting
-from polypath.core.component import digest
+from polypath.core.accounting import bytes_of
+from polypath.core.component import Component, digest
 from polypath.core.errors import CorruptError
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
     """The manifest of a system as it is now, and the tensors it names that are in memory, by address."""
     parts = system.network.components()
-    sizes = accounting.byte_counts(system.network)
     here = [name for name in parts if name not in system._absent]
     tensors = system.network.tensors(here)
     shas = {**system._absent, **{name: digest(tensors[name]) for name in here}}
     blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
-    state = system.network.state_dict(keep_vars=True)
     extra = {
-        name: {local: state[key] for local, key in part.auxiliary.items()}
+        name: {local: system.network.entry(key) for local, key in part.auxiliary.items()}
         for name, part in parts.items()
         if part.auxiliary and name not in system._absent_auxiliary
     }
@@ -41,16 +39,7 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
     _refresh(system, shas)
     blobs |= system._probes
     entries = {
-        name: ComponentEntry(
-            sha256=shas[name],
-            kind=part.kind,
-            capacity=part.capacity,
-            parent=part.parent,
-            size_bytes=sizes[name],
-            auxiliary=auxiliary.get(name),
-            sources=system.sources.get(name, {}),
-        )
-        for name, part in parts.items()
+        name: _entry(system, part, shas[name], auxiliary.get(name), tensors.get(name)) for name, part in parts.items()
     }
     manifest = Manifest(
         polypath=_version(),
@@ -67,6 +56,35 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
         keep_snapshots=system.keep_snapshots,
     )
     return manifest, blobs
+
+
+def _entry(
+    system: System, part: Component, sha: str, auxiliary: str | None, tensors: Mapping[str, torch.Tensor] | None
+) -> ComponentEntry:
+    """The entry of a component: the very one that was filed last where nothing about it is new."""
+    sources = system.sources.get(part.name, {})
+    old = system.filed.get(part.name)
+    if (
+        old is not None
+        and old.sha256 == sha
+        and old.sources == sources
+        and old.auxiliary == auxiliary
+        and (old.kind, old.capacity, old.parent) == (part.kind, part.capacity, part.parent)
+    ):
+        return old
+    if tensors is None:  # on disk only
+        size = old.size_bytes if old is not None else bytes_of(system.network.tensors([part.name])[part.name])
+    else:
+        size = bytes_of(tensors)
+    return ComponentEntry(
+        sha256=sha,
+        kind=part.kind,
+        capacity=part.capacity,
+        parent=part.parent,
+        size_bytes=size,
+        auxiliary=auxiliary,
+        sources=sources,
+    )
 
 
 def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> FilePath:
@@ -87,6 +105,8 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Fi
         if keep and prune:
             store.prune(system.keep_snapshots)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
+    system.filed = manifest.components
+    system._probes.clear()  # they are on disk
     return store.folder
 
 
@@ -105,10 +125,10 @@ def _refresh(system: System, shas: Mapping[str, str]) -> None:
     """Record today's answers of every task whose components are not those they were last recorded from."""
     for task in system.tasks:
         names = system.network.path(task).components
-        now = tuple(shas[name] for name in names)
         entry = system.entries.get(task)
         if entry is None or entry.probe is None or any(name in system._absent for name in names):
             continue
+        now = tuple(shas[name] for name in names)
         if system._probed.get(task) != now:
             system.entries[task] = recorded(system, task)
         system._probed[task] = now
@@ -133,14 +153,20 @@ def recorded(system: System, task: str, *, forget: bool = False) -> TaskEntry:
     return TaskEntry(probe=probe) if forget else entry.changed(probe=probe)
 
 
-def restored(store: Store, manifest: Manifest) -> Network:
+def restored(store: Store, manifest: Manifest, *, lazily: bool = False) -> Network:
     """The network of a manifest, on the meta device.
+
+    Args:
+        store: names the file in messages.
+        manifest: which network.
+        lazily: build as little as the network can do with.
 
     Raises:
         CorruptError: its plan cannot be read, or the components listed are not those of the plan.
     """
     try:
-        network = network_class(manifest.network).restore(manifest.plan)
+        kind = network_class(manifest.network)
+        network = kind.described(manifest.plan) if lazily else kind.restore(manifest.plan)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"{store.manifest_path} is damaged: its plan does not make a network ({error})") from error
     parts, listed = set(network.components()), set(manifest.components)
@@ -164,6 +190,7 @@ def take(system: System, manifest: Manifest, network: Network) -> None:
     system.keep_snapshots = manifest.keep_snapshots
     system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
     system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
+    system.filed = manifest.components
     system._probed = {
         task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
         for task in network.tasks

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from polypath import naming, removal
-from polypath.answering import Answers
+from polypath.answering import Answers, plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
 from polypath.core.errors import CorruptError, InvalidInput
@@ -24,8 +24,8 @@ from polypath.core.task import Task
 from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
-from polypath.snapshot import recorded, restored, save, take
-from polypath.store import Event, Snapshot, Store, TaskEntry
+from polypath.snapshot import restored, save, take
+from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
 from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
 
@@ -57,6 +57,7 @@ class System(Answers):
         self.result: Any = None
         self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
+        self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
         self.keep_snapshots = KEEP_SNAPSHOTS
         self.forgotten: list[removal.Forgotten] = []  # removed since the last save
         self._saved_events = 0
@@ -103,7 +104,8 @@ class System(Answers):
 
     def cost(self, task: str) -> Cost:
         """What one task costs: parameters, added parameters, share activated, FLOPs, bytes."""
-        return accounting.cost(self._plan_only(), task)
+        self.network.task_named(task)
+        return accounting.cost(plan_only(self.network, task), task)
 
     def capacity(self, share: float | None = None) -> Capacity:
         """How full every shared layer is, and how many more tasks that own `share` of each layer fit.
@@ -218,22 +220,6 @@ class System(Answers):
             )
         )
 
-    def adopt(self, network: Network, learned: Sequence[str], changed: Iterable[str]) -> None:
-        """Take a network in which `learned` was trained and the components `changed` moved."""
-        self.network = network
-        self._fused.clear()
-        self._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.reaches()
-        for name in changed:
-            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
-            parent = parts[name].parent
-            inherited = self.sources.get(parent, {}) if parent is not None else {}
-            self.sources[name] = {**inherited, **self.sources.get(name, {}), **users}
-        for task in network.tasks:
-            if task in learned or not changed.isdisjoint(paths[task].components):
-                self.entries[task] = recorded(self, task, forget=task in learned)
-                self._probed.pop(task, None)
-
     def _bury(self, learned: Sequence[str]) -> dict[str, str]:
         """Keep the access groups of removed tasks whose names are taken again: their traces get a name of their own."""
         marks = {}
@@ -297,7 +283,7 @@ class System(Answers):
             raise InvalidInput("rollback: save the system first")
         file = self.store.snapshots.file(snapshot)
         manifest = read_manifest(file)
-        take(self, manifest, restored(self.store, manifest))
+        take(self, manifest, restored(self.store, manifest, lazily=True))
         self.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
         self._saved_events = -1
         return self
@@ -333,26 +319,39 @@ class System(Answers):
             CorruptError: a file is damaged or missing; says which component, and which tasks cannot answer.
         """
         with self._lock:
-            names = list(names)
-            parts = self.network.components()
-            state: dict[str, torch.Tensor] = {}
-            loaded = [name for name in names if name in self._absent]
-            for name in loaded:
-                held = self._proven(name, self._absent[name])
+            self.bring(self.network, names, self._absent, self._absent_auxiliary if auxiliary else {})
+
+    def bring(self, network: Network, names: Iterable[str], absent: dict[str, str], auxiliary: dict[str, str]) -> None:
+        """Read those of the named components that a network lacks, and prove their contents.
+
+        Args:
+            network: the system's, or one that is tried.
+            names: components.
+            absent: component -> address, of those that are on disk only; what is read is taken out.
+            auxiliary: the same of what only learning needs.
+
+        Raises:
+            CorruptError: as `_load`.
+        """
+        names = list(names)
+        parts = network.components()
+        state: dict[str, torch.Tensor] = {}
+        for name in names:
+            if name in absent:
+                held = self._proven(name, absent[name])
                 state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
-            extra = [name for name in names if auxiliary and name in self._absent_auxiliary]
-            for name in extra:
-                held = self._proven(name, self._absent_auxiliary[name])
+            if name in auxiliary:
+                held = self._proven(name, auxiliary[name])
                 state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
-            if not state:
-                return
-            # As in Network.assign: the memory-mapped tensors themselves become the state.
-            self.network.load_state_dict(state, strict=False, assign=True)
-            for name in loaded:
-                del self._absent[name]
-            for name in extra:
-                del self._absent_auxiliary[name]
-            self.network.eval()
+        if not state:
+            return
+        network.build(name for name in names if name in absent)
+        network.receive(state)  # the memory-mapped tensors themselves become the state
+        for name in names:
+            absent.pop(name, None)
+            auxiliary.pop(name, None)
+        if not network.lazy:
+            network.eval()
 
     def _proven(self, name: str, sha256: str) -> dict[str, torch.Tensor]:
         assert self.store is not None
@@ -361,9 +360,6 @@ class System(Answers):
         except CorruptError as error:
             tasks = ", ".join(self.affected_by([name])) or "none"
             raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
-
-    def _plan_only(self) -> Network:
-        return type(self.network).restore(self.network.plan())
 
 
 def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:
@@ -385,7 +381,7 @@ def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None)
         offer(name, module)
     store = Store.existing(folder)
     manifest = store.open()
-    network = restored(store, manifest)
+    network = restored(store, manifest, lazily=True)
     system = System(network, method=manifest.method, config=manifest.config, seed=manifest.seed)
     system.store = store
     take(system, manifest, network)

@@ -65,9 +65,9 @@ class Sharing:
 
 def parameter_counts(network: Network) -> dict[str, int]:
     """Component -> trainable values in it (BatchNorm statistics are state, not parameters)."""
-    sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
     return {
-        name: sum(sizes.get(key, 0) for key in part.tensors.values()) for name, part in network.components().items()
+        name: sum(tensor.numel() for tensor in held.values() if isinstance(tensor, nn.Parameter))
+        for name, held in network.tensors(network.components()).items()
     }
 
 
@@ -78,8 +78,12 @@ def total_parameters(network: Network) -> int:
 
 def byte_counts(network: Network) -> dict[str, int]:
     """Component -> bytes of its tensors."""
-    sizes = {key: tensor.numel() * tensor.element_size() for key, tensor in network.state_dict().items()}
-    return {name: sum(sizes[key] for key in part.tensors.values()) for name, part in network.components().items()}
+    return {name: bytes_of(held) for name, held in network.tensors(network.components()).items()}
+
+
+def bytes_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of a component's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def users_of(paths: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
@@ -104,7 +108,8 @@ def sharing(components: Mapping[str, Component], paths: Mapping[str, Path]) -> S
 
 def affected_by(paths: Mapping[str, Path], changed: Collection[str]) -> tuple[str, ...]:
     """Tasks whose outputs a change of the named components can touch."""
-    return tuple(task for task, path in paths.items() if not set(changed).isdisjoint(path.components))
+    moved = frozenset(changed)
+    return tuple(task for task, path in paths.items() if not moved.isdisjoint(path.components))
 
 
 def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component]) -> dict[str, tuple[str, ...]]:
@@ -152,7 +157,7 @@ def cost(network: Network, task: str, exit: str | None = None) -> Cost:
         if other == task:
             break
         earlier |= set(network.path(other).components)
-    bytes_of = byte_counts(network)
+    sizes = byte_counts(network)
     total = sum(counts.values())
     selected = dict(path.selected)
     used = sum(selected.get(name, counts[name]) for name in path.components)
@@ -161,7 +166,7 @@ def cost(network: Network, task: str, exit: str | None = None) -> Cost:
         added_parameters=sum(counts[name] for name in path.components if name not in earlier),
         activated=used / total if total else 0.0,
         flops=flops(network.extract(task, fused=True, exit=exit), network.task_named(task)),
-        size_bytes=sum(bytes_of[name] for name in path.components),
+        size_bytes=sum(sizes[name] for name in path.components),
     )
 
 

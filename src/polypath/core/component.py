@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -67,7 +68,7 @@ class Path:
     exit: str | None = None
     selected: tuple[tuple[str, int], ...] = ()
 
-    @property
+    @cached_property
     def components(self) -> tuple[str, ...]:
         """Every component on the path once, in order of first use."""
         return tuple(dict.fromkeys(name for step in self.steps for name in step))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -60,6 +60,18 @@ class Method(ABC, Generic[C]):
     @abstractmethod
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """How the new tasks are learned given the known ones. Joint: one stage of all. Sequential: one each."""
+
+    def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
+        """Components that `learn` reads or moves: all that a lazy network has in memory while it grows exactly.
+
+        Overridden where that is more than the stage's tasks use. What only shows while learning (a parent that is
+        drawn) the method asks for with `network.require(names)`.
+
+        Args:
+            network: with the tasks of the stage added, most of its components described only.
+            tasks: of the stage.
+        """
+        return network.components_of(tasks)
 
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
         """Settings under which every task's training examples are passed about `passes` times, for fair comparisons.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -24,6 +25,7 @@ class Network(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._frozen: set[str] = set()
+        self.fetch: Callable[[Iterable[str]], None] | None = None
 
     # ---- what each network writes -----------------------------------------------------------------------------
 
@@ -80,6 +82,57 @@ class Network(nn.Module, ABC):
     def fuse_many(self, paths: Sequence[Path]) -> nn.Module:
         """One module for several paths: encoded inputs in, a tuple of their outputs out; networks may share work."""
         return Several([self.fuse(path) for path in paths])
+
+    # ---- what networks write that may hold more tasks than memory ---------------------------------------------
+
+    @property
+    def lazy(self) -> bool:
+        """Whether modules are made when they are needed; then the methods below are written, too.
+
+        A lazy network describes all its components (`components`, `path`, `plan`, and `tensors` on the meta device),
+        but has modules for those that were built alone. What goes over all modules (moving to a device, training mode,
+        a state dictionary) then takes the time of what is built, not of the whole network.
+        """
+        return False
+
+    @classmethod
+    def described(cls, plan: Mapping[str, Any]) -> Self:
+        """The network of a plan with as few modules built as it can do with."""
+        return cls.restore(plan)
+
+    def built(self) -> Collection[str]:
+        """Names of the components whose modules exist."""
+        return self.components().keys()
+
+    def build(self, names: Iterable[str]) -> None:
+        """Make the modules of components that are only described, on the meta device; `assign` gives them values."""
+
+    def fork(self, names: Collection[str]) -> Self:
+        """A network that may be trained, grown and shrunk without a change of this one.
+
+        Args:
+            names: components of which it holds copies, where they are built here; a lazy network leaves all others
+                out, any other network copies everything.
+        """
+        return copy.deepcopy(self)
+
+    def take(self, other: Self, names: Iterable[str]) -> None:
+        """Hold the modules that another network has built of components described here: the same, not copies."""
+
+    def excerpt(self, names: Collection[str]) -> Self:
+        """A network of these components alone, with copies of their tensors: what an extracted path runs in."""
+        made = type(self).restore(self.plan(), keep=names)
+        copies = {
+            name: {local: tensor.detach().clone() for local, tensor in held.items()}
+            for name, held in self.tensors(names).items()
+        }
+        made.assign(copies)
+        return made
+
+    def require(self, names: Iterable[str]) -> None:
+        """Have the values of components here, before a method reads those that it did not announce as `needs`."""
+        if self.fetch is not None:
+            self.fetch(names)
 
     # ---- what is written once ---------------------------------------------------------------------------------
 
@@ -173,9 +226,26 @@ class Network(nn.Module, ABC):
 
     def tensors(self, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
         """Component -> {local name: tensor}; the live tensors, not copies."""
-        state = self.state_dict(keep_vars=True)
         parts = self.components()
-        return {name: {local: state[key] for local, key in parts[name].tensors.items()} for name in names}
+        return {name: {local: self.entry(key) for local, key in parts[name].tensors.items()} for name in names}
+
+    def entry(self, key: str) -> torch.Tensor:
+        """The live tensor of one state key, found without a look at the others.
+
+        Raises:
+            KeyError: the network has no such entry.
+        """
+        owner, _, leaf = key.rpartition(".")
+        try:
+            module = self.get_submodule(owner)
+        except AttributeError as error:
+            raise KeyError(key) from error
+        found: torch.Tensor | None = module._parameters.get(leaf)
+        if found is None:
+            found = module._buffers[leaf]
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Component -> sha256 of its contents; all components unless named."""
@@ -190,18 +260,34 @@ class Network(nn.Module, ABC):
         """
         parts = self.components()
         state = {parts[name].tensors[local]: tensor for name, held in values.items() for local, tensor in held.items()}
-        # A copy-less load keeps the layout of the given tensors and makes Parameters of them where they replace one.
-        self.load_state_dict(state, strict=False, assign=True)
+        self.build(values)
+        self.receive(state)
+
+    def receive(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take tensors as the entries of the state, by their keys, without copying them.
+
+        Raises:
+            KeyError: the network has no such entry.
+            RuntimeError: a tensor of another shape.
+        """
+        for key, tensor in state.items():
+            now = self.entry(key)
+            if now.shape != tensor.shape:
+                raise RuntimeError(f"{key} has shape {tuple(now.shape)}, received {tuple(tensor.shape)}")
+            owner, _, leaf = key.rpartition(".")
+            if isinstance(now, nn.Parameter) and not isinstance(tensor, nn.Parameter):
+                tensor = nn.Parameter(tensor, requires_grad=now.requires_grad)
+            setattr(self.get_submodule(owner), leaf, tensor)
 
     def trainable(self, names: Iterable[str]) -> list[nn.Parameter]:
         """Parameters of the named components that are not frozen: the only source of an optimizer's parameters.
 
         An optimizer that holds nothing else cannot move anything else, whatever its momentum or weight decay.
         """
-        parameters = dict(self.named_parameters())
         parts = self.components()
         keys = dict.fromkeys(key for name in names if name not in self._frozen for key in parts[name].tensors.values())
-        return [parameters[key] for key in keys if key in parameters]
+        found = [self.entry(key) for key in keys]
+        return list(dict.fromkeys(tensor for tensor in found if isinstance(tensor, nn.Parameter)))
 
     def freeze(self, names: Iterable[str]) -> None:
         """Hold the named components still: no gradients, and eval mode inside `train()` (BatchNorm statistics)."""
@@ -235,7 +321,7 @@ class Network(nn.Module, ABC):
         parts = self.components()
         modules = dict(self.named_modules())
         parameters = dict(self.named_parameters())
-        for name in self._frozen & parts.keys():
+        for name in self._frozen & parts.keys() & set(self.built()):
             for key in parts[name].tensors.values():
                 if key in parameters:
                     parameters[key].requires_grad_(False)
@@ -262,14 +348,7 @@ class Extracted(nn.Module):
 
     def __init__(self, network: Network, path: Path) -> None:
         super().__init__()
-        names = path.components
-        part = type(network).restore(network.plan(), keep=set(names))
-        copies = {
-            name: {local: tensor.detach().clone() for local, tensor in held.items()}
-            for name, held in network.tensors(names).items()
-        }
-        part.assign(copies)
-        self.network, self.path = part, path
+        self.network, self.path = network.excerpt(set(path.components)), path
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs (n, outputs) for encoded inputs (n, ...)."""

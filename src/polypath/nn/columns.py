@@ -3,6 +3,9 @@
 Components: `trunk.fc1` (base: everybody's) or `trunk.fc1.t0` (own: a column's piece), `head.t0` (own). One step of a
 path is one piece of the backbone. Of a shared trunk the pieces that the backbone names as `task_pieces` are a task's
 own all the same. `memory` holds what learning needs beside components; `epochs` counts all epochs ever trained.
+
+Where nothing is shared the network is lazy: a column is described by its layout, which all columns of one backbone and
+one shape of inputs have in common, and its modules are made when they are needed.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from torch import nn
 from polypath.core.component import Component, Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
-from polypath.core.network import Network
 from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.backbones import Backbone, backbone, kind_of
+from polypath.nn.column_names import head_name, piece_name, split_name
 from polypath.nn.fold import folded_copy
 from polypath.nn.memory import Memory
+from polypath.nn.outline import OutlinedColumns
 
 
 class ColumnsConfig(Config):
@@ -41,10 +45,18 @@ class ColumnsConfig(Config):
     seed: int = 0
 
 
-class Columns(Network):
+class Columns(OutlinedColumns):
     """See the module docstring."""
 
     config_class: ClassVar[type[ColumnsConfig]] = ColumnsConfig
+    config: ColumnsConfig
+    outlining: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **values: Any) -> None:
+        """A subclass draws its components in another way, unless it says that it does not."""
+        super().__init_subclass__(**values)
+        if "outlining" not in vars(cls):
+            cls.outlining = False
 
     def __init__(self, config: ColumnsConfig, *, _keep: Collection[str] | None = None) -> None:
         super().__init__()
@@ -54,6 +66,8 @@ class Columns(Network):
         self._pieces: dict[str, list[str]] = {}
         self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
+        self._plans: dict[str, dict[str, Any]] = {}
+        self._paths: dict[str, Path] = {}
         self._added = 0
         self.epochs = 0
         self.memory = Memory()
@@ -74,17 +88,25 @@ class Columns(Network):
 
     def plan(self) -> dict[str, Any]:
         """Configuration, tasks with their ids, number of tasks ever added and of epochs, shapes of the memory."""
-        tasks = [{"id": self._ids[name], "task": task.to_json()} for name, task in self._tasks.items()]
+        for name in self._tasks.keys() - self._plans.keys():
+            self._plans[name] = {"id": self._ids[name], "task": self._tasks[name].to_json()}
+        tasks = [self._plans[name] for name in self._tasks]
         plan = {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
         return {**plan, "epochs": self.epochs, "memory": self.memory.plan()}
 
     @classmethod
     def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
         """The columns of a plan, on the meta device."""
+        return cls._restored(plan, keep, build=True)
+
+    @classmethod
+    def _restored(cls, plan: Mapping[str, Any], keep: Collection[str] | None, *, build: bool) -> Self:
         with torch.device("meta"):
             network = cls(cls.config_class.of(plan["config"]), _keep=keep)
             for entry in plan["tasks"]:
-                network._admit(Task.of(entry["task"]), entry["id"], keep)
+                task = Task.of(entry["task"])
+                network._admit(task, entry["id"], keep, build=build)
+                network._plans[task.name] = entry
             if keep is None:
                 network.memory.restore(plan.get("memory", {}))
         network._added, network.epochs = plan["added"], plan.get("epochs", 0)
@@ -112,8 +134,12 @@ class Columns(Network):
         self._admit(task, f"t{self._added}", None)
         self._added += 1
 
-    def _admit(self, task: Task, task_id: str, keep: Collection[str] | None) -> None:
+    def _admit(self, task: Task, task_id: str, keep: Collection[str] | None, *, build: bool = True) -> None:
         self._tasks[task.name], self._ids[task.name] = task, task_id
+        if self._outlining:
+            self._outline(task, task_id, keep)
+        if not build:
+            return
         if self.config.share == "none" or self._task_pieces:
             self._add_column(task_id, task.inputs, keep)
         if keep is None or head_name(task_id) in keep:
@@ -141,10 +167,20 @@ class Columns(Network):
         self.task_named(task)
         task_id = self._ids[task]
         freed = [head_name(task_id)]
-        if task_id in self.columns:
+        if self._outlining:
+            freed = list(self._outlined[task_id])
+        elif task_id in self.columns:
             freed = [*(piece_name(piece, task_id) for piece in self._column(task_id)), *freed]
-            del self.columns[task_id], self._pieces[task_id], self._features[task_id]
-        del self._tasks[task], self._ids[task], self.heads[task_id]
+        for modules in (self.columns, self.heads):
+            if task_id in modules:
+                del modules[task_id]
+        for sizes in (self._pieces, self._features):
+            sizes.pop(task_id, None)
+        del self._tasks[task], self._ids[task]
+        for held in (self._plans, self._paths):
+            held.pop(task, None)
+        for name in self._outlined.pop(task_id, {}):
+            self._parts.pop(name, None)
         self._components = None
         reset = [] if self._tasks else self._reset_shared()
         for name in (*freed, *reset):
@@ -180,6 +216,8 @@ class Columns(Network):
         return self._components
 
     def _found_components(self) -> dict[str, Component]:
+        if self._outlining:
+            return self._outlined_components()
         found = {}
         for column, pieces in self.columns.items():
             shared = column == "shared"
@@ -197,10 +235,26 @@ class Columns(Network):
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece, then the head."""
         self.require_only_exit(task, exit)
-        task_id = self._ids[task]
-        pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
-        steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
-        return Path(task, (*steps, (head_name(task_id),)))
+        if task not in self._paths:
+            task_id = self._ids[task]
+            pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
+            steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
+            self._paths[task] = Path(task, (*steps, (head_name(task_id),)))
+        return self._paths[task]
+
+    def task_named(self, name: str) -> Task:
+        """The task called `name`; UnknownName offers the nearest."""
+        found = self._tasks.get(name)
+        return super().task_named(name) if found is None else found
+
+    def exits(self, task: str) -> tuple[str, ...]:
+        """None: a column ends in one head."""
+        self.task_named(task)
+        return ()
+
+    def reach(self, task: str) -> Path:
+        """The path: there are no other exits."""
+        return self.path(task)
 
     def _names(self, piece: str, column: str) -> tuple[str, ...]:
         """Components of one step; the piece itself is the last."""
@@ -232,17 +286,4 @@ class Columns(Network):
         return self.columns[column][piece]  # type: ignore[index]
 
 
-def piece_name(piece: str, column: str) -> str:
-    """`trunk.fc1`, or `trunk.fc1.t0` in a task's own column."""
-    return f"trunk.{piece}" if column == "shared" else f"trunk.{piece}.{column}"
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """(piece, column) of a piece's component name."""
-    piece, _, column = name.removeprefix("trunk.").partition(".")
-    return piece, column or "shared"
-
-
-def head_name(task_id: str) -> str:
-    """`head.t2`."""
-    return f"head.{task_id}"
+__all__ = ["Columns", "ColumnsConfig", "head_name", "piece_name", "split_name"]

@@ -145,7 +145,7 @@ class Progressive(Columns):
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
-    def _admit(self, task: Task, task_id: str, keep: Collection[str] | None) -> None:
+    def _admit(self, task: Task, task_id: str, keep: Collection[str] | None, *, build: bool = True) -> None:
         self._grow(task_id, keep)
         super()._admit(task, task_id, keep)
 

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError
 from polypath.core.config import Config, describe
 from polypath.core.errors import CorruptError, NewerFormat
 from polypath.core.files import read_json
+from polypath.store.pages import Pages, sections_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: what grows with the system may lie in pages
 KEEP_SNAPSHOTS = 10  # of a thousand tasks a manifest is about a megabyte
 
 # Addresses become file names: nothing but a digest may stand there.
@@ -165,7 +166,7 @@ class Manifest(Config):
 
 # Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
 # here, and a system saved by the last release to tests/data/systems/, where a test opens it for ever after.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # format 1 had everything in one file
 
 
 def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
@@ -195,20 +196,28 @@ def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, A
     return found
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
     """The manifest in a file.
 
+    Args:
+        path: `manifest.json`, or a snapshot's file.
+        pages: of the system's folder, which then remember what lies in them; None finds them beside the file.
+
     Raises:
-        CorruptError: missing, not JSON, or not a manifest; says which fields.
+        CorruptError: missing, not JSON, or not a manifest; says which fields. A page is missing or was changed.
         NewerFormat: written by a newer polypath.
     """
     found = read_json(path)
     version = found.get("format_version") if isinstance(found, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
-    found = migrated(found, version, path)
+    head = migrated(found, version, path)
+    held = pages or Pages(path.parent.parent if path.parent.name == "snapshots" else path.parent)
     try:
-        return Manifest.model_validate(found)
+        manifest = Manifest.model_validate(held.filled(head, path))
     except ValidationError as error:
         problems = "; ".join(describe(problem) for problem in error.errors()[:5])
         raise CorruptError(f"{path} is damaged: {problems}") from error
+    if pages is not None:
+        pages.remember(head, sections_of(vars(manifest)))
+    return manifest

@@ -12,8 +12,8 @@ from pathlib import Path
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.files import remove_leftovers, write_atomically
 from polypath.store.manifest import Event, Manifest, read_manifest
+from polypath.store.pages import Pages, addresses_in
 
-ADDRESS = re.compile(rb"[0-9a-f]{64}")
 _FILE = re.compile(r"(\d{6})-([0-9a-f]{12})\.json")
 
 
@@ -43,18 +43,27 @@ class Snapshots:
 
     Args:
         folder: the system's folder.
+        pages: its pages.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "snapshots"
+    def __init__(self, folder: Path, pages: Pages) -> None:
+        self.folder, self._pages = folder / "snapshots", pages
+        self._named: dict[str, tuple[frozenset[str], list[str]]] = {}  # file -> addresses in it, its pages
 
     def files(self) -> list[Path]:
         """Their files, oldest first."""
         return sorted(path for path in self.folder.glob("*.json") if _FILE.fullmatch(path.name))
 
     def blobs(self) -> set[str]:
-        """Every address that any of them names. Found by its look: a damaged one must not stop a save."""
-        return {found.decode() for path in self.files() for found in ADDRESS.findall(path.read_bytes())}
+        """Every address that any of them names, in pages too. Found by its look: a damaged one must not stop a save."""
+        files = self.files()
+        # A file's name holds the digest of its text, so that what was found in it once stays true.
+        self._named = {path.name: self._named.get(path.name) or self._look(path) for path in files}
+        pages = {page for _, pages in self._named.values() for page in pages}
+        return self._pages.addresses(pages).union(*(found for found, _ in self._named.values()))
+
+    def _look(self, path: Path) -> tuple[frozenset[str], list[str]]:
+        return addresses_in(path.read_bytes()), self._pages.named(path)
 
     def listed(self) -> list[Snapshot]:
         """All of them, oldest first.

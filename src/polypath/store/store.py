@@ -1,4 +1,4 @@
-"""A system's folder: `manifest.json`, `components/<2>/<sha256>.safetensors`, earlier manifests in `snapshots/`.
+"""A system's folder: `manifest.json`, its `pages/`, `components/<2>/<sha256>.safetensors`, and `snapshots/`.
 
 Components are content-addressed: equal contents are stored once, and a file's name proves what is in it. A save writes
 the components that are new, flushes them, and then replaces the manifest in one rename, so a killed process leaves the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,16 @@ import torch
 
 from polypath.core.component import digest
 from polypath.core.errors import CorruptError, InvalidInput, StoreError
-from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically, write_json
+from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
+from polypath.store.pages import LISTED, Pages, head_text, sections_of
 from polypath.store.snapshots import Snapshots
 
 Tensors = Mapping[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
-_OURS = ("manifest.json", ".lock", "components", "snapshots", "certificates")
+_OURS = ("manifest.json", ".lock", "components", "pages", "snapshots", "certificates")
 
 
 class Store:
@@ -38,7 +40,10 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.snapshots = Snapshots(self.folder)
+        self.pages = Pages(self.folder)
+        self.snapshots = Snapshots(self.folder, self.pages)
+        self._present: frozenset[str] = frozenset()  # components that are on disk, for the manifest names them
+        self._named: set[str] | None = None  # what the manifest and the snapshots named when last collected
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
         self._held = False
 
@@ -65,13 +70,26 @@ class Store:
         """The manifest, validated; see `read_manifest` for errors."""
         return read_manifest(self.manifest_path)
 
+    def _remembered(self) -> Manifest:
+        """The manifest; from now on its pages are known, and the components it names are taken to be there."""
+        manifest = read_manifest(self.manifest_path, self.pages)
+        self._present = frozenset(manifest.blobs())
+        return manifest
+
     def open(self) -> Manifest:
         """The manifest; from now on a write refuses to replace one that another process has written meanwhile."""
         for _ in range(10):  # a writer may replace it in between
             before = self.stamp()
-            manifest = self.manifest()
+            try:
+                manifest = self._remembered()
+            except CorruptError:
+                if self.stamp() == before:
+                    raise
+                continue
             if self.stamp() == before:
                 break
+        else:
+            raise StoreError(f"{self.folder} is being saved again and again; try once more")
         self._seen = before
         return manifest
 
@@ -136,27 +154,34 @@ class Store:
 
     def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors], keep: bool, forget: Collection[Path]) -> int:
         self._refuse_lost_update()
-        missing = [sha for sha in sorted(manifest.blobs()) if not self.blob_path(sha).exists()]
+        wanted = manifest.blobs()
+        missing = [sha for sha in sorted(wanted - self._present) if not self.blob_path(sha).exists()]
         unknown = [sha for sha in missing if sha not in blobs]
         if unknown:
             raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
-        before = self.stamp()
+        before, made = self.stamp(), [self.blob_path(sha256) for sha256 in missing]
+        plain = manifest.model_dump(mode="json", exclude={*LISTED, "plan"})
+        fields = {key: plain.get(key, value) for key, value in vars(manifest).items()}
+        layout = self.pages.laid(sections_of(fields))
+        text = head_text(fields, layout).encode()
         try:
             for sha256 in missing:
                 self._write_blob(self.blob_path(sha256), blobs[sha256])
-            if missing:
+            self.pages.write(layout, made)
+            if made:
                 # The entries of folders made just now, too, must be there before a manifest counts on them.
-                sync_folder(self.folder / "components")
-                sync_folder(self.folder)
+                for folder in {self.folder, *(path.parents[1] for path in made)}:
+                    sync_folder(folder)
             with self.snapshots.turning(self.manifest_path, keep=keep, forget=forget):
-                write_json(self.manifest_path, manifest.model_dump(mode="json"))
+                write_atomically(self.manifest_path, lambda file: file.write(text))
         except BaseException:
             if self.stamp() == before:  # the disk may be full of them
-                for sha256 in missing:
-                    self.blob_path(sha256).unlink(missing_ok=True)
+                for path in made:
+                    path.unlink(missing_ok=True)
             raise
-        self._seen = self.stamp()
-        self._collect(manifest.blobs())
+        self._seen, self._present = self.stamp(), frozenset(wanted)
+        self.pages.settle(layout)
+        self._collect({*wanted, *layout.addresses})
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
@@ -189,7 +214,14 @@ class Store:
             Locked: another process is writing.
         """
         with self.hold():
-            self._collect(self.manifest().blobs())
+            self._named = None
+            self._collect(self._wanted())
+
+    def _wanted(self) -> set[str]:
+        """What the manifest names, its pages included."""
+        if self._present and self._seen == self.stamp():
+            return {*self._present, *self.pages.named(self.manifest_path)}
+        return {*self.manifest().blobs(), *self.pages.named(self.manifest_path)}
 
     def prune(self, keep: int) -> list[Path]:
         """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
@@ -200,7 +232,7 @@ class Store:
         with self.hold():
             gone = self.snapshots.prune(keep)
             if gone:
-                self._collect(self.manifest().blobs())
+                self._collect(self._wanted())
             return gone
 
     def undo(self) -> None:
@@ -216,9 +248,10 @@ class Store:
                 raise InvalidInput(f"{self.folder}: there is no snapshot to go back to")
             text = last[0].read_bytes()
             write_atomically(self.manifest_path, lambda file: file.write(text))
-            self._seen = self.stamp()
+            self._seen, self._present = self.stamp(), frozenset()
+            self.pages.forget()
             last[0].unlink()
-            self._collect(self.manifest().blobs())
+            self._collect(self._wanted())
 
     def _collect(self, wanted: set[str]) -> None:
         """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter."""
@@ -226,11 +259,26 @@ class Store:
             wanted = wanted | self.snapshots.blobs()
             remove_leftovers(self.folder)
             remove_leftovers(self.snapshots.folder)
-            for path in (self.folder / "components").glob("*/*"):
-                if is_leftover(path) or (path.suffix == ".safetensors" and path.stem not in wanted):
-                    path.unlink(missing_ok=True)
+            if self._named is None:  # the first time everything is looked at: a killed writer may have left something
+                going = self._unnamed(wanted)
+            else:
+                going = [path(sha) for sha in self._named - wanted for path in (self.blob_path, self.pages.path)]
+            for path in going:
+                path.unlink(missing_ok=True)
+            self._named = wanted
         except OSError as error:
             log.warning("%s: old components could not be deleted (%s)", self.folder, error)
+
+    def _unnamed(self, wanted: set[str]) -> list[Path]:
+        """Files of components and pages that nobody names, and halves of such files."""
+        found = []
+        for room, ending in ((self.folder / "components", ".safetensors"), (self.pages.folder, ".json")):
+            for below in os.scandir(room) if room.is_dir() else ():
+                for entry in os.scandir(below) if below.is_dir() else ():
+                    name = entry.name.removesuffix(ending)
+                    if is_leftover(Path(entry.name)) or (name != entry.name and name not in wanted):
+                        found.append(Path(entry.path))
+        return found
 
     def tensors(self, sha256: str) -> dict[str, torch.Tensor]:
         """A component's tensors, memory-mapped: pages are read when touched.
@@ -288,4 +336,5 @@ class Store:
     def size_bytes(self, manifest: Manifest) -> int:
         """Bytes on disk of every blob the manifest names and of the manifest itself."""
         paths = [self.blob_path(sha256) for sha256 in manifest.blobs()] + [self.manifest_path]
+        paths += map(self.pages.path, self.pages.named(self.manifest_path))
         return sum(path.stat().st_size for path in paths if path.exists())

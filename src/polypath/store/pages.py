@@ -1,0 +1,280 @@
+"""Pages: the parts of a manifest that grow with the system, in files that are written once.
+
+What a manifest lists (components, tasks, history, and whatever lists or mappings the network's plan holds) is cut into
+pages of 64 entries. A full page is a file of its own, `pages/<2>/<sha256>.json`, named by the hash of its text; the
+manifest names its pages and holds the entries of the last, unfinished one itself. So a save writes what is new, and the
+snapshots of a system share the pages that they have in common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polypath.core.config import Config
+from polypath.core.errors import CorruptError
+from polypath.core.files import read_json, write_atomically
+
+PAGE = 64
+LISTED = ("components", "tasks", "history")
+_ADDRESS = re.compile(rb"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a section: its address and the entries in it, of a mapping with their keys."""
+
+    sha256: str
+    entries: tuple[Any, ...]
+
+
+class Pages:
+    """The `pages/` folder of a system; remembers which entries lie where, so that what did not change is left alone.
+
+    Args:
+        folder: the system's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "pages"
+        self._laid: dict[str, list[Page]] = {}
+        self._addresses: dict[str, frozenset[str]] = {}
+
+    def path(self, sha256: str) -> Path:
+        """Where a page is."""
+        return self.folder / sha256[:2] / f"{sha256}.json"
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def filled(self, head: Mapping[str, Any], where: Path) -> dict[str, Any]:
+        """The whole manifest of a head: the entries of its pages put in.
+
+        Args:
+            head: as read.
+            where: from which file, for messages.
+
+        Raises:
+            CorruptError: a page is missing or not what its name promises; names it.
+        """
+        found = dict(head)
+        listed = found.pop("pages", {})
+        if not isinstance(listed, dict) or not isinstance(found.get("plan", {}), dict):
+            raise CorruptError(f"{where} is damaged: its pages or its plan are not what a manifest has there")
+        found["plan"] = dict(found.get("plan", {}))
+        for section, pages in listed.items():
+            if not _well_formed(pages):
+                raise CorruptError(f"{where} is damaged: its pages of {section} are not [address, number of entries]")
+            entries = [entry for sha256, _ in pages for entry in self._read(str(sha256))]
+            room, _, key = section.rpartition(".")
+            holder = found["plan"] if room else found
+            rest = holder.get(key)
+            if isinstance(rest, dict):
+                holder[key] = {**{name: value for name, value in entries}, **rest}
+            elif isinstance(rest, list):
+                holder[key] = [*entries, *rest]
+            else:
+                raise CorruptError(f"{where} is damaged: it names pages of {section}, which it does not have")
+        return found
+
+    def remember(self, head: Mapping[str, Any], sections: Mapping[str, Sequence[Any]]) -> None:
+        """Take what was just read as what lies in the pages.
+
+        Args:
+            head: as read.
+            sections: section -> its entries, as `sections_of` gives them for the whole manifest.
+        """
+        self._laid = {}
+        for section, pages in head.get("pages", {}).items():
+            entries, start, laid = sections[section], 0, []
+            for sha256, count in pages:
+                laid.append(Page(sha256, tuple(entries[start : start + count])))
+                start += count
+            self._laid[section] = laid
+
+    def _read(self, sha256: str) -> list[Any]:
+        path = self.path(sha256)
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise CorruptError(f"{path} cannot be read ({error}); restore it from a copy of the system") from error
+        if hashlib.sha256(text).hexdigest() != sha256:
+            raise CorruptError(f"{path} was changed: its text is not what its name says; restore it from a copy")
+        entries: list[Any] = json.loads(text)
+        return entries
+
+    def named(self, head: Path) -> list[str]:
+        """Addresses of the pages that a manifest file names; none where it cannot be read."""
+        try:
+            listed = read_json(head).get("pages", {})
+            return [sha256 for pages in listed.values() for sha256, _ in pages]
+        except (AttributeError, CorruptError, TypeError, ValueError):
+            return []
+
+    def addresses(self, pages: Iterable[str]) -> set[str]:
+        """Everything that looks like an address in these pages, and theirs; a page that is gone names nothing."""
+        found: set[str] = set()
+        for sha256 in pages:
+            if sha256 not in self._addresses:
+                try:
+                    text = self.path(sha256).read_bytes()
+                except OSError:
+                    continue
+                self._addresses[sha256] = addresses_in(text)
+            found |= self._addresses[sha256]
+            found.add(sha256)
+        return found
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def laid(self, sections: Mapping[str, Sequence[Any]]) -> Layout:
+        """Which entries go into which page; pages that did not change are those that lie there already."""
+        pages = {section: self._cut(section, list(entries)) for section, entries in sections.items()}
+        return Layout({section: cut for section, cut in pages.items() if cut})
+
+    def write(self, layout: Layout, made: list[Path]) -> None:
+        """Write the pages that are not there; their files go into `made`, each before it is written."""
+        for sha256, text in layout.texts.items():
+            path = self.path(sha256)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.append(path)
+                write_atomically(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
+
+    def settle(self, layout: Layout) -> None:
+        """The layout is on disk: the next save starts from it."""
+        self._laid = layout.pages
+        for sha256, text in layout.texts.items():
+            self._addresses[sha256] = addresses_in(text)
+
+    def forget(self) -> None:
+        """Remember nothing: the next save looks at every page."""
+        self._laid = {}
+
+    def _cut(self, section: str, entries: list[Any]) -> list[Page]:
+        old, cut, at = self._laid.get(section, []), [], 0
+        for number, page in enumerate(old):
+            size = len(page.entries)
+            if tuple(entries[at : at + size]) == page.entries:
+                cut.append(page)
+                at += size
+                continue
+            until = _found_again(entries, at, old[number + 1 :])
+            if until is None:
+                break
+            cut += [self._page(entries[start : min(start + PAGE, until)]) for start in range(at, until, PAGE)]
+            at = until
+        full = range(at, at + (len(entries) - at) // PAGE * PAGE, PAGE)
+        return cut + [self._page(entries[start : start + PAGE]) for start in full]
+
+    def _page(self, entries: list[Any]) -> Page:
+        text = _text([_plain(entry) for entry in entries]).encode()
+        return Fresh(hashlib.sha256(text).hexdigest(), tuple(entries), text)
+
+
+@dataclass(frozen=True)
+class Fresh(Page):
+    """A page that was made just now, with its text."""
+
+    text: bytes
+
+
+class Layout:
+    """Pages of every section that has any."""
+
+    def __init__(self, pages: dict[str, list[Page]]) -> None:
+        self.texts = {page.sha256: page.text for cut in pages.values() for page in cut if isinstance(page, Fresh)}
+        self.pages = {section: [Page(page.sha256, page.entries) for page in cut] for section, cut in pages.items()}
+
+    def paged(self, section: str) -> int:
+        """How many entries of a section lie in pages."""
+        return sum(len(page.entries) for page in self.pages.get(section, ()))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of all pages."""
+        return [page.sha256 for cut in self.pages.values() for page in cut]
+
+    def listed(self) -> dict[str, list[list[Any]]]:
+        """As the manifest names them: section -> [address, number of entries] of every page."""
+        return {section: [[page.sha256, len(page.entries)] for page in cut] for section, cut in self.pages.items()}
+
+
+def sections_of(fields: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """Section -> entries (of mappings: key and value) of everything in a manifest that may grow with the system."""
+    plan = {f"plan.{key}": value for key, value in fields["plan"].items() if isinstance(value, dict | list)}
+    found = {**{key: fields[key] for key in LISTED}, **plan}
+    return {key: list(value.items()) if isinstance(value, dict) else value for key, value in found.items()}
+
+
+def head_text(fields: Mapping[str, Any], layout: Layout) -> str:
+    """The manifest file: every value on a line, of sections the entries that lie in no page.
+
+    Args:
+        fields: of the manifest, in order.
+        layout: what lies in pages.
+    """
+    rest = {section: entries[layout.paged(section) :] for section, entries in sections_of(fields).items()}
+
+    def section(name: str, value: Any) -> str:
+        plain = [_plain(entry) for entry in rest[name]]
+        lines = (f"{_text(k)}: {_text(v)}" for k, v in plain) if isinstance(value, dict) else map(_text, plain)
+        return _block(lines, "{}" if isinstance(value, dict) else "[]")
+
+    def plan(values: Mapping[str, Any]) -> str:
+        held = {key: section(f"plan.{key}", v) if f"plan.{key}" in rest else _text(v) for key, v in values.items()}
+        return _block((f"{_text(key)}: {text}" for key, text in held.items()), "{}")
+
+    made: dict[str, Callable[[Any], str]] = {"plan": plan}
+    made |= {name: (lambda value, name=name: section(name, value)) for name in LISTED}  # type: ignore[misc]
+    lines = [
+        f"{_text(key)}: {made.get(key, lambda value: _text(_plain(value)))(value)}" for key, value in fields.items()
+    ]
+    if layout.pages:
+        lines.append(f'"pages": {_text(layout.listed())}')
+    return _block(lines, "{}") + "\n"
+
+
+def addresses_in(text: bytes) -> frozenset[str]:
+    """Everything in a text that looks like an address."""
+    return frozenset(held.decode() for held in _ADDRESS.findall(text))
+
+
+def _well_formed(pages: Any) -> bool:
+    return isinstance(pages, list) and all(
+        isinstance(page, list)
+        and len(page) == 2
+        and isinstance(page[1], int)
+        and _ADDRESS.fullmatch(str(page[0]).encode())
+        for page in pages
+    )
+
+
+def _found_again(entries: list[Any], at: int, later: Sequence[Page]) -> int | None:
+    """Where in `entries`, from `at` on, one of the later pages begins; None where none of them is found."""
+    for page in later:
+        if page.entries:
+            try:
+                return entries.index(page.entries[0], at)
+            except ValueError:
+                continue
+    return None
+
+
+def _plain(entry: Any) -> Any:
+    if isinstance(entry, tuple):
+        return [entry[0], _plain(entry[1])]
+    return entry.model_dump(mode="json") if isinstance(entry, Config) else entry
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _block(lines: Iterable[str], brackets: str) -> str:
+    body = ",\n".join(lines)
+    return f"{brackets[0]}\n{body}\n{brackets[1]}" if body else brackets

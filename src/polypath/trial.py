@@ -1,0 +1,153 @@
+"""Learning is tried on a network beside the system's own, which is taken only if the method kept its promise.
+
+Where an exact method grows a lazy network, that network holds the components of the stage's tasks and those that the
+method needs, and nothing else: time and memory of adding a task do not depend on the tasks that are there already.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from polypath.answering import asked
+from polypath.core.component import digest
+from polypath.core.network import Network
+from polypath.snapshot import recorded
+
+if TYPE_CHECKING:
+    from polypath.core.method import Method
+    from polypath.core.task import Task
+    from polypath.system import System
+
+
+class Trial:
+    """A network to learn in, and what must be known to judge and to take it.
+
+    Args:
+        system: which learns; it is not changed.
+        method: which teaches it.
+        tasks: of the stage; new ones are added to the network.
+    """
+
+    def __init__(self, system: System, method: Method[Any], tasks: Mapping[str, Task]) -> None:
+        self._system, self._exact = system, method.isolation == "exact"
+        self._absent, self._auxiliary = dict(system._absent), dict(system._absent_auxiliary)
+        self.before: dict[str, str] = {}
+        self.partial = self._exact and system.network.lazy and bool(system.history)
+        self.network = self._copied()
+        for name, task in tasks.items():
+            if name not in self.network.tasks:
+                method.admit(self.network, task)
+        if self.partial:
+            self.network.fetch = self._fetch
+            self.network.require(method.needs(self.network, list(tasks)))
+
+    def _copied(self) -> Network:
+        system = self._system
+        if self.partial:
+            return system.network.fork(())
+        system.load_all()
+        self._absent, self._auxiliary = {}, {}
+        if not system.history:
+            return system.network
+        self.before = system.network.digests()
+        return copy.deepcopy(system.network)
+
+    def _fetch(self, names: Iterable[str]) -> None:
+        """Copies of components that the system has in memory; from disk what it has there alone."""
+        old = self._system.network
+        known, there = old.components(), set(self.network.built())
+        missing = [name for name in dict.fromkeys(names) if name in known and name not in there]
+        here = [name for name in missing if name not in self._absent]
+        self.before |= {name: digest(held) for name, held in old.tensors(here).items()}
+        self.network.take(old.fork(here), here)
+        on_disk = {name: self._absent[name] for name in missing if name in self._absent}
+        self.before |= on_disk
+        self._system.bring(self.network, on_disk, self._absent, self._auxiliary)
+
+    def changed(self) -> list[str]:
+        """Components that are not what they were, new ones included; call it after learning."""
+        self.network.fetch = None
+        self.after = self.network.digests(list(self.network.built()))
+        return [name for name, sha in self.after.items() if self.before.get(name) != sha]
+
+    def moved(self, tasks: Sequence[str]) -> list[str]:
+        """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
+        old, new = self._system.network, self.network
+        held = {name for task in tasks for name in old.reach(task).components}
+        parts = new.components()
+        moved = sorted(name for name in held if name not in parts or self._differs(name))
+        kept, known = new.tasks, old.tasks
+        return moved + [
+            f"path of {task}"
+            for task in tasks
+            if task not in kept or _other(kept[task], known[task]) or _other(new.path(task), old.path(task))
+        ]
+
+    def _differs(self, name: str) -> bool:
+        return name in self.before and self.after.get(name) != self.before[name]
+
+    def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
+        """Make the network the system's.
+
+        Args:
+            learned: tasks that were trained.
+            changed: components that moved, new ones that these tasks do not use left out.
+        """
+        system, before, network = self._system, self._system.network, self.network
+        self._settle()
+        system.network, system._absent, system._absent_auxiliary = network, self._absent, self._auxiliary
+        system._bury(learned)
+        changed, parts, paths = set(changed), network.components(), network.reaches()
+        around = {task: _private(system, paths[task].components) for task in learned}
+        for name in changed:
+            users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
+            if not users:  # moved without being used: whichever task it was, its data did it
+                users = {t: network.tasks[t].private_to for t in learned}
+            parent = parts[name].parent
+            inherited = system.sources.get(parent, {}) if parent is not None else {}
+            # What is trained on top of what a private task's data shaped is shaped by it, too.
+            below = {source: group for user in users for source, group in around[user].items()}
+            system.sources[name] = {**inherited, **below, **system.sources.get(name, {}), **users}
+        for task, path in paths.items():
+            if task in learned or not changed.isdisjoint(path.components):
+                system.entries[task] = recorded(system, task, forget=task in learned)
+                system._probed.pop(task, None)
+                system._forget_answers(task)
+        if before is not network:
+            for task in {task for key in system._fused for task in asked(key)}:
+                if task not in paths or paths[task] != before.reach(task):
+                    system._forget_answers(task)
+
+    def _settle(self) -> None:
+        """What the new network lacks of the components that the system had in memory and this stage did not touch.
+
+        It gets those that are not on disk; the others stay there until they are asked for again.
+        """
+        if self.partial:
+            old, there = self._system.network, set(self.network.built())
+            parts = self.network.components()
+            idle = [name for name in old.built() if name not in there and name in parts and name not in self._absent]
+            filed = self._system.filed if self._system.store is not None else {}
+            known = old.components()
+            for name, held in old.tensors(idle).items():
+                beside = {local: old.entry(key) for local, key in known[name].auxiliary.items()}
+                entry = filed.get(name)
+                now = (digest(held), digest(beside) if beside else None)
+                if entry is None or name in self._auxiliary or now != (entry.sha256, entry.auxiliary):
+                    self.network.take(old, [name])
+                    continue
+                self._absent[name] = entry.sha256
+                if entry.auxiliary is not None:
+                    self._auxiliary[name] = entry.auxiliary
+
+
+def _private(system: System, names: Iterable[str]) -> dict[str, str | None]:
+    """Private tasks (and their groups) whose data shaped one of the components."""
+    found = (item for name in names for item in system.sources.get(name, {}).items())
+    return {task: group for task, group in found if group is not None}
+
+
+def _other(new: object, old: object) -> bool:
+    return new is not old and new != old
