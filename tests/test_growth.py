@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import polypath as pp
-from polypath.core.errors import CorruptError, IsolationError
+from polypath.core.errors import CorruptError, IsolationError, StoreError
 from polypath.methods.single import Single
 from polypath.store import ComponentEntry, Event, Manifest, Store
 from polypath.system import System
@@ -260,6 +260,31 @@ def test_pages_of_a_killed_writer_are_collected(tmp_path: Path) -> None:
     stray.write_text("[]")
     Store(tmp_path).write(*large(70))
     assert not stray.exists() and Store(tmp_path).manifest() == large(70)[0]
+
+
+@pytest.mark.parametrize("call", range(1, 6))  # four new pages, then the manifest
+def test_a_save_that_breaks_off_leaves_the_old_manifest_and_its_pages(
+    tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    store, left = Store(tmp_path), [call]
+    store.write(*large(70))
+    kept = pages(tmp_path)
+
+    def replace(part: str, target: Path) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError("no space")
+        os.rename(part, target)
+
+    monkeypatch.setattr("polypath.core.files.os.replace", replace)
+    with pytest.raises(StoreError, match="no space"):
+        store.write(*large(130))
+    monkeypatch.undo()
+    assert Store(tmp_path).manifest() == large(70)[0] and pages(tmp_path) == kept
+    store.write(*large(130))
+    assert Store(tmp_path).manifest() == large(130)[0]
 
 
 def test_snapshots_share_pages_and_keep_them(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ class Trial:
             return system.network.fork(())
         system.load_all()
         self._absent, self._auxiliary = {}, {}
+        self.before = system.network.digests()
         if not system.history:
             return system.network
-        self.before = system.network.digests()
         return copy.deepcopy(system.network)
 
     def _fetch(self, names: Iterable[str]) -> None:
