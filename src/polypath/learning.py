@@ -279,7 +279,7 @@ def _stages(
     before = [name for name in system.tasks if not any(name in event.tasks for event in done)]
     new = [name for name in suite.names if name not in before]
     if not new:
-        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
+        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; update them to learn them again")
     stages = method.stages(new, before, engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)
