@@ -1,7 +1,8 @@
 """Growth: a thousand small tasks added to one system, what the last one costs beside the tenth.
 
-Tasks are added one after the other, each saved. Adding and answering are then timed on the system of few tasks and on
-that of many in turns, so that a busy machine hits both; memory and opening are of fresh processes.
+Tasks are added one after the other, those that are not measured by tens and with one epoch. Adding and answering are
+then timed on the system of few tasks and on that of many in turns, so that a busy machine hits both; memory and opening
+are of fresh processes.
 Run: python benchmarks/bench_growth.py [--tasks 1000]
 """
 
@@ -69,21 +70,21 @@ def add(system: System, folder: Path, number: int) -> None:
 
 def grown(folder: Path, tasks: int, early: int) -> dict[str, Any]:
     """Grow a system to `tasks` tasks in `folder`, leaving a copy of `early` tasks beside it; what lay on disk when."""
-    stops = {early, tasks // 2, tasks}
     system = pp.learn("single", task_data(0), backbone=BACKBONE, **SETTINGS)
     system.save(folder)
-    row = torch.zeros(1, COLUMNS)
-    answers: dict[str, torch.Tensor] = {}
-    disk: dict[str, Any] = {}
     began = time.perf_counter()
-    for number in range(1, tasks + 1):
-        if number in stops:
-            disk[str(number)] = on_disk(folder)
-        if number == early:
-            shutil.copytree(folder, early_folder(folder))
-            answers = {name: system.predict(name, row).probabilities for name in system.tasks}
-        if number < tasks:
-            add(system, folder, number)
+    for number in range(1, early):
+        add(system, folder, number)
+    disk = {str(early): on_disk(folder)}
+    shutil.copytree(folder, early_folder(folder))
+    row = torch.zeros(1, COLUMNS)
+    answers = {name: system.predict(name, row).probabilities for name in system.tasks}
+    for until in (tasks // 2, tasks):
+        while (count := len(system.tasks)) < until:  # those in between are not timed: an epoch each, saved by tens
+            some = [task_data(number) for number in range(count, min(count + 10, until))]
+            system.learn(some, **{**SETTINGS, "epochs": 1})
+            system.save(folder)
+        disk[str(until)] = on_disk(folder)
     again = pp.load(folder)
     same = all(torch.equal(again.predict(name, row).probabilities, held) for name, held in answers.items())
     return {"disk": disk, "seconds_for_all": time.perf_counter() - began, "early_tasks_answer_bit_identically": same}

@@ -92,17 +92,17 @@ def test_an_old_task_that_private_data_moves_needs_the_group_from_then_on(tmp_pa
 
 
 def test_access_is_transitive_through_what_was_trained_on_top(tmp_path: Path) -> None:
-    """secret trains module 0; above trains module 1 on secret's first layer; third uses above's modules alone."""
+    """above trains module 1 on secret's first layer; third uses of both what above trained alone."""
     paths = {
         "secret": [[0]] * 9,
         "above": [[0]] + [[1]] * 8,
         "third": [[2]] + [[1]] * 8,
-        "apart": [[2]] * 9,
+        "apart": [[3]] * 9,
     }
     suite = Suite(
         "transitive", tuple(tiny.data(name, private_to="lab" if name == "secret" else None) for name in paths)
     )
-    settings = {"mode": "sequential", "selected": 1, "paths": paths, "epochs": 1, "evaluate_every": 0}
+    settings = {"mode": "sequential", "modules": 4, "selected": 1, "paths": paths, "epochs": 1, "evaluate_every": 0}
     system = reloaded(tiny.learn(suite, **settings), tmp_path / "s")
     wanted = {"secret": {"lab"}, "above": {"lab"}, "third": {"lab"}, "apart": set()}
     assert groups(system) == wanted

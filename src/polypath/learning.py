@@ -96,6 +96,7 @@ def _run(
     began = time.monotonic()
     system = _begin(method, suite, seed, engine, folder, resume)
     rows = _stages(system, method, suite, engine, _run_id(identity), folder)
+    system.load_all()  # what a finished stage left on disk
     system.data = suite
     wall_s = time.monotonic() - began
     system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)
@@ -278,7 +279,7 @@ def _stages(
     before = [name for name in system.tasks if not any(name in event.tasks for event in done)]
     new = [name for name in suite.names if name not in before]
     if not new:
-        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; remove them first to learn again")
+        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; update them to learn them again")
     stages = method.stages(new, before, engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)

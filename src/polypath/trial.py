@@ -50,7 +50,9 @@ class Trial:
         system.load_all()
         self._absent, self._auxiliary = {}, {}
         self.before = system.network.digests()
-        return copy.deepcopy(system.network) if system.history else system.network
+        if not system.history:
+            return system.network
+        return copy.deepcopy(system.network)
 
     def _fetch(self, names: Iterable[str]) -> None:
         """Copies of components that the system has in memory; from disk what it has there alone."""
@@ -73,9 +75,10 @@ class Trial:
     def moved(self, tasks: Sequence[str]) -> list[str]:
         """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
         old, new = self._system.network, self.network
-        held = {name for task in tasks for name in old.reach(task).components}
-        parts = new.components()
-        moved = sorted(name for name in held if name not in parts or self._differs(name))
+        gone = old.components().keys() - new.components().keys()
+        suspects = gone | {name for name in self.before if self._differs(name)}
+        held = {name for task in tasks for name in old.reach(task).components} if suspects else set()
+        moved = sorted(suspects & held)
         kept, known = new.tasks, old.tasks
         return moved + [
             f"path of {task}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from full_disk import Failing
 
 import polypath as pp
 import polypath.core.files as files
@@ -122,25 +122,6 @@ def test_a_loaded_system_saves_whole_to_another_folder(folder: Path, tmp_path: P
 
 
 # ---- durability -----------------------------------------------------------------------------------------------
-
-
-class Failing:
-    """`os` for core.files whose `name` fails from its `count`-th call on."""
-
-    def __init__(self, name: str, count: int) -> None:
-        self.name, self.left = name, count
-
-    def __getattr__(self, name: str) -> Any:
-        if name != self.name:
-            return getattr(os, name)
-
-        def call(*args: Any, **keywords: Any) -> Any:
-            self.left -= 1
-            if self.left <= 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return getattr(os, name)(*args, **keywords)
-
-        return call
 
 
 # two component files are written (head, answers), then two folders flushed, then the manifest and its folder

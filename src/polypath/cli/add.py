@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from polypath.cli.changes import Files, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
+from polypath.cli.changes import Files, MethodName, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
 from polypath.cli.show import AsJson, SystemFolder, note
 from polypath.cli.systems import folder_of
 
 
 def add(
-    folder: SystemFolder, files: Files, overrides: Settings = None, proof: Proof = True, as_json: AsJson = False
+    folder: SystemFolder,
+    files: Files,
+    overrides: Settings = None,
+    method: MethodName = None,
+    proof: Proof = True,
+    as_json: AsJson = False,
 ) -> None:
     """Learn new tasks in a system, without the data of the old ones, and prove or measure what that did to them.
 
@@ -18,7 +23,7 @@ def add(
     from polypath import lifecycle
 
     where = folder_of(folder)
-    known, settings = prepared(where, overrides)
+    known, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
         suite = suite_of(files)
         done = lifecycle.add(where, suite, proof=proof, **settings)

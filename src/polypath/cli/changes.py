@@ -33,6 +33,12 @@ Proof = Annotated[
 ]
 
 
+MethodName = Annotated[
+    str | None,
+    typer.Option("--method", metavar="NAME", help="package.module:Class, where the system's method is your own."),
+]
+
+
 def suite_of(files: Sequence[Path]) -> Suite:
     """The tasks of one file or several."""
     from polypath.cli.suites import described
@@ -48,7 +54,7 @@ def suite_of(files: Sequence[Path]) -> Suite:
     return Suite(suites[0].name, tuple(data for suite in suites for data in suite), suites[0].seed, together)
 
 
-def prepared(folder: Path, texts: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+def prepared(folder: Path, texts: Sequence[str] | None, method: str | None = None) -> tuple[list[str], dict[str, Any]]:
     """Names of the tasks known, and keyword arguments of `System.learn` from `--set` texts.
 
     Raises:
@@ -60,7 +66,10 @@ def prepared(folder: Path, texts: Sequence[str] | None) -> tuple[list[str], dict
     store = Store.existing(folder)
     with store.hold():
         manifest = store.manifest()
-    return list(manifest.tasks), changed_settings(manifest.method, manifest.config, texts or ())
+    named = {"method": method} if method is not None else {}
+    if not texts:
+        return list(manifest.tasks), named
+    return list(manifest.tasks), {**changed_settings(method or manifest.method, manifest.config, texts), **named}
 
 
 @contextmanager
@@ -120,7 +129,7 @@ def proof_table(certificate: Certificate) -> Any:
         for name, proof in shown
     ]
     header = ("other task", "components", "moved", "answers", "largest change", "other label")
-    title = f"{', '.join(certificate.tasks) or 'a name'} {certificate.what} ({certificate.method})"
+    title = f"{', '.join(certificate.tasks) or 'Task'} {certificate.what} ({certificate.method})"
     return table(title, header, rows, notes)
 
 

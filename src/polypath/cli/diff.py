@@ -41,7 +41,7 @@ def show(found: Difference, folder: str) -> None:
     rows = [
         ("tasks added", _names(found.added)),
         ("tasks removed", _names(found.removed)),
-        ("tasks renamed", ", ".join(f"{old} -> {new}" for old, new in found.renamed.items())),
+        ("tasks renamed", _names(tuple(f"{old} -> {new}" for old, new in found.renamed.items()))),
         ("tasks changed", _names(found.altered)),
         ("components added", _names(found.components_added)),
         ("components removed", _names(found.components_removed)),

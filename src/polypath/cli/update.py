@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli.changes import Files, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
+from polypath.cli.changes import Files, MethodName, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
 from polypath.cli.show import AsJson, SystemFolder
 from polypath.cli.systems import folder_of
 
@@ -21,6 +21,7 @@ def update(
         ),
     ] = None,
     overrides: Settings = None,
+    method: MethodName = None,
     proof: Proof = True,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +32,7 @@ def update(
     from polypath import lifecycle
 
     where = folder_of(folder)
-    _, settings = prepared(where, overrides)
+    _, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
         suite = suite_of(files)
         done = lifecycle.update(where, suite, task, proof=proof, **settings)

@@ -61,6 +61,18 @@ class Method(ABC, Generic[C]):
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """How the new tasks are learned given the known ones. Joint: one stage of all. Sequential: one each."""
 
+    def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
+        """Components that `learn` reads or moves: all that a lazy network has in memory while it grows exactly.
+
+        Overridden where that is more than the stage's tasks use. What only shows while learning (a parent that is
+        drawn) the method asks for with `network.require(names)`.
+
+        Args:
+            network: with the tasks of the stage added, most of its components described only.
+            tasks: of the stage.
+        """
+        return network.components_of(tasks)
+
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
         """Settings under which every task's training examples are passed about `passes` times, for fair comparisons.
 
@@ -71,18 +83,6 @@ class Method(ABC, Generic[C]):
             tasks: how many are learned.
         """
         return paced_epochs(self.config, passes)
-
-    def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
-        """Components that `learn` reads or moves: all that a lazy network has in memory while an exact method grows it.
-
-        Overridden where that is more than the stage's tasks use. What only shows while learning (a parent that is
-        drawn) the method asks for with `network.require(names)`.
-
-        Args:
-            network: with the tasks of the stage added, most of its components described only.
-            tasks: of the stage.
-        """
-        return network.components_of(tasks)
 
     @abstractmethod
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:

@@ -100,9 +100,11 @@ class MultiPathNet(Network):
 
     @classmethod
     def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-        """As in every network; the measured difficulty goes along."""
+        """As in every network; the measured difficulty and the given branch go along."""
+        found = super().plan_renamed(plan, old, new)
         difficulty = {new if name == old else name: value for name, value in plan["difficulty"].items()}
-        return {**super().plan_renamed(plan, old, new), "difficulty": difficulty}
+        branches = {new if name == old else name: at for name, at in plan["config"]["branches"].items()}
+        return {**found, "config": {**found["config"], "branches": branches}, "difficulty": difficulty}
 
     @property
     def tasks(self) -> dict[str, Task]:

@@ -133,17 +133,16 @@ class OutlinedColumns(Network):
 
     def _outlined_components(self) -> dict[str, Component]:
         found: dict[str, Component] = {}
-        for heads in (False, True):  # all pieces, then all heads
-            for held in self._outlined.values():
-                for name, tensors in held.items():
-                    if name.startswith("head.") == heads:
-                        part = self._parts.get(name)
-                        extra = self.memory.auxiliary_of(name)
-                        if part is None or part.auxiliary != extra:
-                            place = place_of(name)
-                            part = Component(name, "own", {local: f"{place}.{local}" for local in tensors}, extra)
-                            self._parts[name] = part
-                        found[name] = part
+        remembers = bool(self.memory.size)
+        for held in self._outlined.values():  # task by task: what is added comes last, in a manifest's pages too
+            for name, tensors in held.items():
+                part = self._parts.get(name)
+                if part is None or remembers or part.auxiliary:
+                    extra, place = self.memory.auxiliary_of(name), place_of(name)
+                    if part is None or part.auxiliary != extra:
+                        part = Component(name, "own", {local: f"{place}.{local}" for local in tensors}, extra)
+                        self._parts[name] = part
+                found[name] = part
         return found
 
     def tensors(self, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:

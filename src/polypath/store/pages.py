@@ -65,6 +65,8 @@ class Pages:
         listed = found.pop("pages", {})
         if not isinstance(listed, dict) or not isinstance(found.get("plan", {}), dict):
             raise CorruptError(f"{where} is damaged: its pages or its plan are not what a manifest has there")
+        if not listed:
+            return found
         found["plan"] = dict(found.get("plan", {}))
         for section, pages in listed.items():
             if not _well_formed(pages):

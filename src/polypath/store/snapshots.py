@@ -128,9 +128,8 @@ class Snapshots:
                 path.rename(hidden)
             yield
         except BaseException:
-            if (
-                not manifest.exists() or manifest.read_bytes() == old
-            ):  # else it was replaced, and what failed came after
+            unchanged = not manifest.exists() or manifest.read_bytes() == old
+            if unchanged:  # else it was replaced, and what failed came after
                 for path, hidden in aside.items():
                     if hidden.exists():
                         hidden.rename(path)

@@ -13,6 +13,7 @@ from typing import Any
 
 from polypath.core.examples import Suite
 from polypath.testing.exam import Candidate, Factory, Law, LawBroken, sit
+from polypath.testing.life import law_removed_is_in_no_file, law_renamed_keeps_every_bit
 from polypath.testing.storage import (
     law_loaded_continues_identically,
     law_removed_can_return,
@@ -61,6 +62,8 @@ LAWS: dict[str, Law] = {
         law_store_never_overwrites,
         law_removed_is_gone,
         law_removed_can_return,
+        law_removed_is_in_no_file,
+        law_renamed_keeps_every_bit,
     )
 }
 

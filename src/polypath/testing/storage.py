@@ -67,6 +67,7 @@ def law_loaded_continues_identically(candidate: Candidate) -> None:
     """Adding a task gives the same plan, history and digests with and without saving and loading in between."""
     law = "loaded continues identically"
     again, straight = candidate.reloaded.system, candidate.grown
+    again.load_all()
     require(again.network.plan() == straight.network.plan(), law, "plans differ")
     require(history_of(again) == history_of(straight), law, "histories differ")
     require_equal_digests(law, straight.network.digests(), again.network.digests(), "with a task added")
@@ -213,6 +214,7 @@ def law_removed_can_return(candidate: Candidate) -> None:
             [*known, candidate.suite[task]], method=type(candidate.method), progress=False, **candidate.settings
         )
         require(list(again.tasks) == [other, task], law, f"then it knows {list(again.tasks)}")
+        again.load_all()
         if candidate.method.isolation == "exact":
             require_equal_digests(law, before, again.network.digests(names), f"path of {other!r}")
         again.save(folder)

@@ -1,0 +1,147 @@
+"""`add`, `update`, `rename`, `remove`, `history`, `diff`, `rollback`, `prune`: what they print, refuse and leave."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+import polypath as pp
+from polypath.store import writing
+
+Invoke = Callable[..., Any]
+RSN2 = (
+    "--set",
+    "method.backbone.kind=mlp",
+    "--set",
+    "method.backbone.hidden=[8]",
+    "--set",
+    "method.share=0.2",
+    "--set",
+    "method.epochs=1",
+)
+
+
+def table(path: Path, seed: int, labels: tuple[str, str] = ("no", "yes")) -> None:
+    stream = random.Random(seed)
+    lines = ["a,b,y"]
+    for _ in range(40):
+        a, b = stream.gauss(0, 1), stream.gauss(0, 1)
+        lines.append(f"{a:.4f},{b:.4f},{labels[a + seed * b > 0]}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def tasks(path: Path, *names: str) -> Path:
+    entries = "".join(f"  - {{name: {name}, dataset: 'csv:{name}.csv', target: y}}\n" for name in names)
+    path.write_text(f"tasks:\n{entries}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tables, and the run of a system that knows `one` and `two`."""
+    root = tmp_path_factory.mktemp("own")
+    for seed, name in enumerate(("one", "two", "three", "four")):
+        table(root / f"{name}.csv", seed)
+        tasks(root / f"{name}.yaml", name)
+    both = tasks(root / "tasks.yaml", "one", "two")
+    words = ("--method", "rsn2", "--set", "method.patience=0", "--set", "threads=1", "--set", "precision=32-true")
+    done = invoke("train", both, "--out", root / "run", *words, *RSN2)
+    assert done.exit_code == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "own"))
+
+
+def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
+    run = root / "run"
+    told = invoke("add", run, root / "three.yaml", root / "four.yaml", *fixed)
+    assert told.exit_code == 0, told.stderr
+    assert "one" in told.stdout and "bit-identical" in told.stdout and "Added three, four to" in told.stdout
+    assert "certificates/000001-added.json" in told.stdout and "polypath rollback" in told.stderr
+    assert set(json.loads(invoke("evaluate", run, "--json").stdout)) == {"one", "two", "three", "four"}
+
+    found = json.loads(invoke("history", run, "--json").stdout)
+    assert [event["tasks"] for event in found["history"]][:2] == [["one", "two"], ["three", "four"]][: len(found)]
+    (snapshot,) = found["snapshots"]
+    assert snapshot["tasks"] == ["one", "two"] and snapshot["id"] in invoke("history", run).stdout
+    diff = json.loads(invoke("diff", run, "--json").stdout)
+    assert diff["added"] == ["three", "four"] and diff["before"] == snapshot["id"] and diff["new_bytes"] > 0
+    assert "tasks added" in invoke("diff", run, snapshot["id"][:6], "current").stdout
+    assert "are the same" in invoke("diff", run, "current", "current").stdout
+
+    done = json.loads(invoke("rename", run, "one", "uno", "--json").stdout)
+    assert done["identical"] and done["tasks"] == ["uno", "two", "three", "four"]
+    table(root / "two.csv", 7, ("no", "perhaps"))
+    update = invoke("update", run, root / "two.yaml", "--json", *fixed)
+    assert update.exit_code == 0, update.stderr
+    assert json.loads(update.stdout)["identical"] and Path(json.loads(update.stdout)["certificate"]).exists()
+    assert pp.load(run / "system").tasks["two"].target.labels == ("no", "perhaps")
+
+    removed = invoke("remove", run, "three")
+    assert removed.exit_code == 0 and "Residue: none" in removed.stdout and "held it and is gone" in removed.stdout
+    report = json.loads((run / "system" / "certificates" / "000004-removed.json").read_text())
+    assert report["removed"] == ["three"] and report["proof"]["others"].keys() == {"uno", "two", "four"}
+    back = invoke("rollback", run, snapshot["id"])
+    assert back.exit_code == 0 and "one, two" in back.stdout
+    pruned = json.loads(invoke("prune", run, "--keep", 0, "--json").stdout)
+    assert len(pruned["deleted"]) == 2
+    assert list(pp.load(run / "system").tasks) == ["one", "two"] and pp.load(run / "system").verify().ok
+
+
+def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
+    run = root / "run"
+    kept = tiny.contents(run)
+    (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
+    for words, says in (
+        (("add", run, root / "one.yaml"), "known already"),
+        (("add", run, root / "bad.yaml"), "nowhere.csv"),
+        (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
+        (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
+        (("add", root / "nothing", root / "three.yaml"), "no system"),
+        (("update", run, root / "three.yaml"), "not in the system"),
+        (("rename", run, "on", "x"), "Did you mean 'one'"),
+        (("rename", run, "one", "two"), "already"),
+        (("rename", run, "one", "a/b"), "slash"),
+        (("remove", run, "thre"), "unknown task"),
+        (("rollback", run, "abc"), "unknown snapshot"),
+        (("diff", run), "no snapshot"),
+    ):
+        result = invoke(*words, *(fixed if words[0] in ("add", "update") else ()))
+        assert result.exit_code == 2 and says in result.stderr, (words, result.stderr)
+        assert tiny.contents(run) == kept
+    with writing(run / "system"):
+        result = invoke("add", run, root / "three.yaml", *fixed)
+        assert result.exit_code == 2 and "is being written by process" in result.stderr and "since 20" in result.stderr
+    assert tiny.contents(run) == kept
+
+
+def test_ctrl_c_in_the_middle_of_an_add_leaves_the_system(
+    root: Path, invoke: Invoke, fixed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polypath.train.engine import Engine
+
+    run = root / "run"
+    kept = tiny.contents(run)
+    step = Engine.step
+
+    def stopped(self: Engine, *words: Any, **named: Any) -> Any:
+        import signal
+
+        signal.raise_signal(signal.SIGINT)
+        return step(self, *words, **named)
+
+    monkeypatch.setattr(Engine, "step", stopped)
+    result = invoke("add", run, root / "three.yaml", *fixed)
+    assert result.exit_code == 130 and "is what it was before the command" in result.stderr
+    monkeypatch.undo()
+    assert tiny.contents(run) == kept
