@@ -38,6 +38,19 @@ FILTERS = {"backbone": {"kind": "dfcnn", "channels": [2, 2, 3, 3], "hidden": [4]
 THIN = {"backbone": {"kind": "resnet18", "stem": "paper", "width": 1 / 8}, "epochs": 1, "batch": 8, "decay_at": []}
 SUBNET = {"backbone": {"kind": "mlp", "hidden": [12, 8]}, "share": 0.3, "samples": 8, "patience": 1, "min_delta": 0.0}
 PART = {"modules": 3, "selected": 2, "width": 2, "epochs": 1, "batch": 8, "batch_set": 1}
+EVOLVED = {
+    "root": {
+        "kind": "vit",
+        "name": "vit_tiny_patch16_224",
+        "depth": 1,
+        "options": {"patch_size": 4, "embed_dim": 8, "num_heads": 2},
+    },
+    "iterations": 1,
+    "generations": 1,
+    "children": 2,
+    "cycles": 1,
+    "batch": 8,
+}
 
 # Network class -> (method, settings): the smallest system of each.
 SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,6 +63,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "subnetworks": ("rsn2", {**SUBNET, "epochs": 1, "batch": 8}),
     "tensors": ("tensor_factorisation", FILTERS),
     "progressive": ("prognn", CONV),
+    "layered": ("mu2net", EVOLVED),
     "multipath": ("multipath", {**CONV, "decay_at": [], "distill": False, "exits": "all", "cuts": ["conv1", "fc1"]}),
 }
 
