@@ -27,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("cluster")
     command = [sys.executable, str(HELPERS / "cluster.py"), str(out)]
     environment = {**os.environ, "RAY_worker_register_timeout_seconds": "300"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     facts: dict[str, Any] = json.loads((out / "facts.json").read_text())
     return facts
