@@ -68,7 +68,7 @@ class ClassToken(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(n, 1 + t, d) from (n, t, d)."""
-        return torch.cat([self.value.expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([self.value.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
 
 class Position(nn.Module):
