@@ -34,12 +34,12 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing polypath, what it needs and the test tools into $(VENV) (once; PyTorch is large: a few minutes)"
-	@$(PIP) -e '.[dev,serve]'
+	@$(PIP) -e '.[dev,serve,onnx,track]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.installed-dev
 	@echo "Installing the documentation tools into $(VENV) (once)"
-	@$(PIP) -e '.[dev,docs,serve]'
+	@$(PIP) -e '.[dev,docs,serve,onnx,track]'
 	@touch $@
 
 demo: $(VENV)/.installed ## install, train PaRT on the bundled digits, print the table, write report.html (under 5 minutes)

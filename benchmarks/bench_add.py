@@ -35,6 +35,14 @@ EXACT: dict[str, dict[str, Any]] = {
     "cpg": {"backbone": MLP, "goal": 0.0, "epochs": 1, "prune_epochs": 1, "sparsities": (0.5, 0.8), "batch": 8},
     "rsn2": {"backbone": MLP, "share": 0.15, "order": "sequential", "epochs": 1, "batch": 8, "samples": 8},
     "prognn": {"backbone": {"kind": "dfcnn", "channels": [2, 2, 2, 2], "hidden": [3]}, "epochs": 1, "batch": 8},
+    "mu2net": {
+        "root": {"kind": "mlp", "hidden": [8, 8]},
+        "iterations": 1,
+        "generations": 1,
+        "children": 2,
+        "cycles": 1,
+        "batch": 8,
+    },
     "part": {"mode": "sequential", "modules": 6, "selected": 1, "width": 2, "epochs": 1, "batch": 8, "batch_set": 2},
 }
 """Exact methods, and the settings with which those are exact that can be otherwise."""

@@ -155,7 +155,7 @@ def evolved(folder: Path) -> list[str]:
     begun = {"out": folder / "evolved", "resume": True}
 
     def stops(now: Any) -> bool:
-        return bool(now.stage == 1 and now.step == 1)
+        return bool(now.stage == 1)  # in the middle of it: progress is told at the end of every generation
 
     try:
         tiny.evolve(suite, on_progress=stops, **begun)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-import polypath.learning
 import polypath.nn.grid
 import polypath.nn.layouts
+from polypath import removal
 from polypath.core import accounting
-from polypath.core.accounting import Cost
+from polypath.core.accounting import Cost, Removal
 from polypath.core.component import Component
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.method import Stage
@@ -26,6 +26,7 @@ from polypath.nn.grid import Grid
 from polypath.store import Store
 from polypath.system import System
 from polypath.testing import LAWS, Candidate, LawBroken, examine, law_one_task_agrees, tiny_features, tiny_images
+from polypath.trial import Trial
 
 Patch = pytest.MonkeyPatch
 TINY: dict[str, Any] = {"modules": 3, "selected": 2, "width": 2, "epochs": 2, "batch": 8, "batch_set": 1}
@@ -134,7 +135,7 @@ def holds_gradients_but_not_statistics(patch: Patch) -> None:
                     parameter.requires_grad_(False)
 
     patch.setattr(Network, "_apply_frozen", apply)
-    patch.setattr(polypath.learning, "_moved", lambda *_: [])
+    patch.setattr(Trial, "moved", lambda self, tasks: [])
 
 
 def shares_one_decaying_optimizer(patch: Patch) -> None:
@@ -196,7 +197,11 @@ def checkpoints_no_moments(patch: Patch) -> None:
 
 def saves_no_history(patch: Patch) -> None:
     right = Store.write
-    patch.setattr(Store, "write", lambda self, manifest, blobs: right(self, manifest.changed(history=[]), blobs))
+
+    def write(self: Store, manifest: Any, blobs: Any, **options: Any) -> Any:
+        return right(self, manifest.changed(history=[]), blobs, **options)
+
+    patch.setattr(Store, "write", write)
 
 
 def forgets_how_many_were_added(patch: Patch) -> None:
@@ -212,8 +217,8 @@ def forgets_how_many_were_added(patch: Patch) -> None:
 
 
 def writes_files_again(patch: Patch) -> None:
-    def write(self: Store, manifest: Any, blobs: Any) -> int:
-        written = right(self, manifest, blobs)
+    def write(self: Store, manifest: Any, blobs: Any, **options: Any) -> Any:
+        written = right(self, manifest, blobs, **options)
         for path in (self.folder / "components").glob("*/*"):
             path.write_bytes(path.read_bytes())
         return written
@@ -239,7 +244,7 @@ def reports_no_residue(patch: Patch) -> None:
 
     def remove(self: System, task: str, *, cascade: bool = False) -> Any:
         found = right(self, task, cascade=cascade)
-        return accounting.Removal(found.removed, found.freed, found.reset)
+        return Removal(found.removed, found.freed, found.reset)
 
     patch.setattr(System, "remove", remove)
 
@@ -255,6 +260,21 @@ def damages_the_others(patch: Patch) -> None:
         return found
 
     patch.setattr(Grid, "release", release)
+
+
+def renames_in_the_list_alone(patch: Patch) -> None:
+    right = Grid.plan_renamed.__func__  # type: ignore[attr-defined]
+
+    def renamed(cls: type[Grid], plan: Any, old: str, new: str) -> Any:
+        return {**right(cls, plan, old, new), "once": old}
+
+    patch.setattr(Grid, "plan_renamed", classmethod(renamed))
+    plan = Grid.plan
+    patch.setattr(Grid, "plan", lambda self: {**plan(self), "once": "task0"})
+
+
+def leaves_files_behind(patch: Patch) -> None:
+    patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
 
 
 SABOTAGE: list[tuple[str, str, Callable[[Patch], None], str]] = [
@@ -283,6 +303,8 @@ SABOTAGE: list[tuple[str, str, Callable[[Patch], None], str]] = [
     ("parallel", "removed_is_gone", reports_no_residue, "residue does not name"),
     ("parallel", "removed_is_gone", damages_the_others, "path of 'task1'"),
     ("sequential", "removed_can_return", damages_the_others, "verify says"),
+    ("parallel", "renamed_keeps_every_bit", renames_in_the_list_alone, "is still named in the plan"),
+    ("parallel", "removed_is_in_no_file", leaves_files_behind, "values or addresses of"),
 ]
 
 
@@ -398,7 +420,7 @@ def refuses_without_names(network: Network, task: str, cascade: bool) -> tuple[s
 def test_removing_what_others_build_on_is_found(
     sabotage: Callable[..., Any], laws: list[str], found: str, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(accounting, "tasks_to_remove", sabotage)
+    monkeypatch.setattr(removal, "leaving", lambda system, task, cascade, keep: sabotage(system.network, task, cascade))
     with pytest.raises(LawBroken) as caught:
         examine(lambda: PackNet(**PACKED), laws=laws)
     assert found in str(caught.value)

@@ -314,7 +314,9 @@ def test_removing_a_task_takes_all_its_heads_and_access_covers_them() -> None:
     system = pp.learn("multipath", private, **TINY, cuts=["conv1", "fc1"], exits="all", distill=False, **RUN)
     assert system.access("of2") == {"g"}  # its segment was shaped by the private task's data
     assert set(system.sources["head.t1.branch1"]) == {"of4"}
-    removal = system.remove("of4")
+    with pytest.raises(InvalidInput, match="build on it or on what its data trained.*keep-residue"):
+        system.remove("of4")  # private: nothing that its data trained may stay
+    removal = system.remove("of4", keep_residue=True)
     assert set(removal.freed) == {"head.t1", "head.t1.branch1"} and removal.reset == ("segment2",)
 
 

@@ -89,6 +89,7 @@ def _default_folder(experiment: Experiment, resume: bool) -> Path:
     """`runs/part-digits-smoke`, or its next free numbered sibling; with resume the newest that holds this very run."""
     from polypath.core.errors import InvalidInput
     from polypath.core.files import read_json
+    from polypath.train.config import RunConfig
 
     if experiment.devices > 1:
         raise InvalidInput(f"devices={experiment.devices}: give --out, so that all processes write to one folder")
@@ -96,7 +97,7 @@ def _default_folder(experiment: Experiment, resume: bool) -> Path:
     names = (Path("runs", name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     taken = list(itertools.takewhile(lambda path: path.exists(), names))
     if resume:
-        plain = experiment.model_dump(mode="json")
+        plain = experiment.model_dump(mode="json", exclude=set(RunConfig.elsewhere))
         for path in reversed(taken):
             if (path / "config.json").exists() and read_json(path / "config.json") == plain:
                 return path

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx, nn
+
+_TRACING = threading.Lock()
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +56,7 @@ def folded_copy(module: nn.Module) -> nn.Module:
     if not any(isinstance(part, nn.BatchNorm2d) for part in made.modules()):
         return made
     try:
-        traced = fx.symbolic_trace(made)
+        traced = _traced(made)
     except Exception:  # tracing runs the module's own code on proxies and may fail in any way
         return made
     parts = dict(traced.named_modules())
@@ -76,3 +81,26 @@ def folded_copy(module: nn.Module) -> nn.Module:
         traced.delete_submodule(str(node.target))
     traced.recompile()
     return traced.eval()
+
+
+class _Tracer(fx.Tracer):
+    """Leaves other threads alone: while it traces, torch hands it the module calls of the whole process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    """Symbolic tracing, one at a time: two at once would restore each other's patches of torch in the wrong order."""
+    with _TRACING:
+        tracer = _Tracer()
+        graph = tracer.trace(module)
+        return fx.GraphModule(tracer.root, graph)

@@ -115,6 +115,27 @@ class Layered(Network):
         network.activations = plan["activations"]
         return network
 
+    @classmethod
+    def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+        """As in every network; models and lineage name the task too."""
+
+        def keys(counts: Mapping[str, Any]) -> dict[str, Any]:
+            return {new if name == old else name: value for name, value in counts.items()}
+
+        def name(task: str | None) -> str | None:
+            return new if task == old else task
+
+        models = []
+        for model in plan["models"]:
+            facts = {key: keys(value) if key == "trained" else value for key, value in model["facts"].items()}
+            changes = {"task": name(model["task"]), "selections": keys(model["selections"]), "facts": facts}
+            models.append({**model, **changes})
+        layers = {
+            component: {**record, "steps": keys(record["steps"]), "last": name(record["last"])}
+            for component, record in plan["layers"].items()
+        }
+        return {**super().plan_renamed(plan, old, new), "models": models, "layers": layers}
+
     def _structure(self, slot: str, outputs: int | None) -> nn.Module:
         return layer_of(self.config.root, self.config.inputs, slot, outputs)
 

@@ -114,7 +114,7 @@ class OutlinedColumns(Network):
     def described(cls, plan: Mapping[str, Any]) -> Self:
         """The columns of a plan, none of them built where nothing is shared."""
         separate = cls.outlining and plan["config"]["share"] == "none" and not plan.get("memory")
-        return cls._restored(plan, None, build=not separate)
+        return cls._restored(plan, None, build=False) if separate else cls.restore(plan)
 
     def _outline(self, task: Task, task_id: str, keep: Collection[str] | None) -> None:
         def column() -> tuple[Mapping[str, nn.Module], int]:

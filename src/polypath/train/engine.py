@@ -73,20 +73,18 @@ class Engine:
             strategy="ddp" if self.config.devices > 1 else "auto",
         )
         self.fabric.launch()
-        self.device = self.fabric.device
+        self.device, first = self.fabric.device, self.fabric.is_global_zero
         if out is not None:
-            if self.fabric.is_global_zero:
+            if first:
                 (out / "checkpoint").mkdir(parents=True, exist_ok=True)
                 remove_leftovers(out)
                 remove_leftovers(out / "checkpoint")
             self.fabric.barrier()  # the first process takes the folder before any other looks into it
-        first = self.fabric.is_global_zero
         self.journal = Journal(out and out / "metrics.jsonl", writes=first, track=self.config.track)
         self.display = Display(title, progress and first, on_progress)
         self.executor = Chosen()
         self.stage, self.stages, self.epoch = 0, 1, 0
-        self.samples, self.train_s, self.evaluate_s = 0, 0.0, 0.0
-        self._cancelled, self._note = False, ""
+        self.samples, self.train_s, self.evaluate_s, self._cancelled, self._note = 0, 0.0, 0.0, False, ""
         self._loops, self._passed = 0, 0  # of this stage: loops begun, and the epochs of those before the last one
         self._open: list[Generator[Any, None, None]] = []
 
@@ -399,4 +397,4 @@ class Engine:
                         buffer.copy_(self.fabric.all_reduce(buffer.clone(), reduce_op="mean"))  # type: ignore[arg-type]
 
 
-__all__ = ["Engine", "Progress", "RunConfig", "derive", "resolved_precision"]
+__all__ = ["Engine", "Progress", "RunConfig"]
