@@ -5,13 +5,16 @@ import threading
 import torch
 from torch import nn
 
+from polypath.core.seeds import seeded
 from polypath.nn.fold import folded_copy
 
 
 def test_other_threads_compute_while_one_traces() -> None:
     """Tracing hands torch's module calls of the whole process to the tracer, which must let them through."""
-    busy, wrong = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))).eval(), list[BaseException]()
-    layers = [layer for _ in range(8) for layer in (nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU())]
+    wrong = list[BaseException]()
+    with seeded(0):
+        busy = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))).eval()
+        layers = [layer for _ in range(8) for layer in (nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU())]
     network, inputs, done = nn.Sequential(*layers).eval(), torch.ones(1, 4), threading.Event()
     expected = busy(inputs)
 

@@ -18,7 +18,7 @@ from polypath.core.errors import Cancelled, InvalidInput
 from polypath.core.examples import Batch, Examples, Sealed, TaskData
 from polypath.core.files import remove_leftovers
 from polypath.core.network import Network
-from polypath.core.seeds import derive, generator, seeded
+from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
