@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polypath.core import accounting
 from polypath.core.accounting import Removal
-from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.errors import CorruptError
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Store
 from polypath.store.manifest import read_manifest
@@ -84,27 +84,11 @@ def leaving(system: System, task: str, cascade: bool, keep_residue: bool | None)
         InvalidInput: others build on the task, or on what its data trained where that must go, and `cascade` is
             False; names them.
     """
-    network = system.network
-    network.task_named(task)
-    depends = accounting.dependencies(network.reaches(), network.components())
-    going, queue, trained = {task}, [task], set()
-    while queue:
-        name = queue.pop()
-        shaped = _trained_by(system, name) if _wholly(system, name, keep_residue) else ()
-        for other in (*depends[name], *shaped):
-            if other not in going:
-                going.add(other)
-                queue.append(other)
-                if other not in depends[name]:
-                    trained.add(other)
-    others = [name for name in network.tasks if name in going and name != task]
-    if others and not cascade:
-        why = f"{others} build on it" if not trained else f"{others} build on it or on what its data trained"
-        way = ", or keep what is shared as residue (--keep-residue)" if set(others) == trained else ""
-        raise InvalidInput(
-            f"task {task!r} cannot be removed: {why}; remove them first or ask to cascade (--cascade){way}"
-        )
-    return tuple(name for name in network.tasks if name in going)
+
+    def shaped(name: str) -> Sequence[str]:
+        return _trained_by(system, name) if _wholly(system, name, keep_residue) else ()
+
+    return accounting.tasks_to_remove(system.network, task, cascade, shaped)
 
 
 def _wholly(system: System, task: str, keep_residue: bool | None) -> bool:

@@ -68,7 +68,7 @@ def compare(
     words = ["compare", str(suite), "--methods", ",".join(chosen), "--budget", budget, "--seeds", str(seeds)]
     words += [word for text in overrides or () for word in ("--set", text)]
     with resumable(out, [*words, "--out", str(out)], "config.json"):
-        paced = comparisons.within(experiment, limit, out, tell=note)
+        paced = comparisons.within(experiment, limit, out, suite=next(iter(suites.values())), tell=note)
         experiments.run_experiment(paced, out, resume=resume, on_result=tell)
         remember_command(out, shlex.join(["polypath", *words]))
         outcome.finish(out, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -132,24 +132,38 @@ def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component])
     return out
 
 
-def tasks_to_remove(network: Network, task: str, cascade: bool) -> tuple[str, ...]:
-    """The task and, with `cascade`, every task that depends on it, in the order they were added.
+def tasks_to_remove(
+    network: Network, task: str, cascade: bool, shaped: Callable[[str], Iterable[str]] = lambda name: ()
+) -> tuple[str, ...]:
+    """The task and, with `cascade`, every task that cannot stay without it, in the order they were added.
+
+    Args:
+        network: which has the task.
+        task: that goes.
+        cascade: whether others may go with it.
+        shaped: of a task that goes, further tasks that must go as well: those that use what its data trained.
 
     Raises:
-        InvalidInput: others depend on the task and `cascade` is False; names them.
+        InvalidInput: others build on the task, or on what its data trained where that must go, and `cascade` is
+            False; names them.
     """
     network.task_named(task)
-    depends = dependencies(network.paths(), network.components())
-    going, queue = {task}, [task]
+    depends = dependencies(network.reaches(), network.components())
+    going, queue, trained = {task}, [task], set()
     while queue:
-        for other in depends[queue.pop()]:
+        name = queue.pop()
+        for other in (*depends[name], *shaped(name)):
             if other not in going:
                 going.add(other)
                 queue.append(other)
-    if len(going) > 1 and not cascade:
-        others = sorted(going - {task})
+                if other not in depends[name]:
+                    trained.add(other)
+    others = [name for name in network.tasks if name in going and name != task]
+    if others and not cascade:
+        why = f"{others} build on it" if not trained else f"{others} build on it or on what its data trained"
+        way = ", or keep what is shared as residue (--keep-residue)" if set(others) == trained else ""
         raise InvalidInput(
-            f"task {task!r} cannot be removed: {others} build on it; remove them first or ask to cascade"
+            f"task {task!r} cannot be removed: {why}; remove them first or ask to cascade (--cascade){way}"
         )
     return tuple(name for name in network.tasks if name in going)
 

@@ -18,7 +18,7 @@ from polypath.core.method import Method
 from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
-from polypath.recipes.experiment import Experiment
+from polypath.recipes.experiment import Experiment, assignment, claimable
 from polypath.train.config import RunConfig
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -108,13 +108,7 @@ def _set(
     suite: dict[str, Any],
     run: dict[str, Any],
 ) -> None:
-    path, equals, raw = text.partition("=")
-    if not equals or not path:
-        raise InvalidInput(f"--set {text!r}: PATH=VALUE required, for example method.batch=32 or part.modules=8")
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        value = raw
+    path, value = assignment(text, "method.batch=32 or part.modules=8")
     head, _, key = path.partition(".")
     if not key and head in RunConfig.model_fields:
         run[head] = value
@@ -137,7 +131,12 @@ def _set(
 
 
 def within(
-    experiment: Experiment, budget: Budget, out: Path, *, tell: Callable[[str], Any] | None = None
+    experiment: Experiment,
+    budget: Budget,
+    out: Path,
+    *,
+    suite: Suite | None = None,
+    tell: Callable[[str], Any] | None = None,
 ) -> Experiment:
     """The comparison with every method's settings such that it spends the budget; settings given by hand stay.
 
@@ -149,15 +148,18 @@ def within(
         experiment: of `comparison`.
         budget: see `budget_of`.
         out: the comparison's folder, new or of this comparison.
+        suite: of the first seed, where it is built already.
         tell: called with a line about every pilot.
 
     Raises:
-        InvalidInput: OUT holds another comparison.
+        InvalidInput: OUT holds something else.
     """
     asked = {"budget": budget.model_dump(mode="json"), "of": experiment.model_dump(mode="json")}
     known = _known(out, asked)
     if known is None:
-        suite = build({**experiment.suite, "seed": experiment.seeds[0]})
+        claimable(out, experiment, resume=False)  # said now, not after the pilots
+        if suite is None:
+            suite = build({**experiment.suite, "seed": experiment.seeds[0]})
         found = {}
         for name, variant in experiment.variants.items():
             method = method_class(variant.method)(**variant.config)

@@ -175,14 +175,27 @@ def first_seeds(name: str, size: Size, count: int) -> list[int]:
     return [*own, *range(1000, 1000 + count)][:count]
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def assignment(text: str, example: str = "method.modules=8") -> tuple[str, Any]:
+    """The path and the value of a `--set PATH=VALUE`; the value is read as JSON, else as text.
+
+    Args:
+        text: what was given.
+        example: shown where it is no assignment.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     path, equals, raw = text.partition("=")
     if not equals or not path:
-        raise InvalidInput(f"--set {text!r}: PATH=VALUE required, for example method.modules=8")
+        raise InvalidInput(f"--set {text!r}: PATH=VALUE required, for example {example}")
     try:
-        value = json.loads(raw)
+        return path, json.loads(raw)
     except ValueError:
-        value = raw
+        return path, raw
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, value = assignment(text)
     head, _, rest = path.partition(".")
     if head == "method" and rest:
         targets = [variant["config"] for variant in values["variants"].values()]
