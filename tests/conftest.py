@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,6 +72,8 @@ _ENVIRONMENT = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Close the network, give the session its own cache folder and fix the threads."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; tests send themselves Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):  # one of several processes: they share the cache of the one that started them
         cache = os.environ["POLYPATH_CACHE"]
     else:
