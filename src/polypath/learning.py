@@ -6,11 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from polypath.core import accounting
 from polypath.core.errors import InvalidInput, IsolationError, UnknownName
@@ -20,6 +18,7 @@ from polypath.core.method import Method, Stage
 from polypath.core.probe import contiguous
 from polypath.core.result import Result
 from polypath.core.task import Regression
+from polypath.core.threads import threads
 from polypath.methods import METHODS, method_class
 from polypath.records import record
 from polypath.store import writing
@@ -206,14 +205,8 @@ def _engine(
     engine = Engine(
         seed=seed, config=config, out=folder, resume=resume, title=title, progress=progress, on_progress=tell
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(engine.threads)
-    try:
-        with engine.interruptible(), engine.display:
-            yield engine
-    finally:
-        engine.close()
-        torch.set_num_threads(threads)
+    with threads(engine.threads), closing(engine), engine.interruptible(), engine.display:
+        yield engine
 
 
 @contextmanager
@@ -327,7 +320,7 @@ def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, 
             )
         for task in stage.tasks:  # a task that is learned again answers anew: its drift is counted from now on
             system.entries.pop(task, None)
-    used = {name for task in stage.tasks for name in network.reach(task).components}
+    used = set(network.components_of(stage.tasks))
     trial.adopt(stage.tasks, [name for name in changed if name in used or name in trial.before])
     return set(changed)
 

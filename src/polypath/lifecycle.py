@@ -221,8 +221,7 @@ def _commit(
             store.undo()
         raise
     store.prune(system.keep_snapshots)
-    kept = system.snapshots()
-    return Change(system, certificate, path, kept[-1] if kept else None)
+    return Change(system, certificate, path, store.snapshots.last())
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def rename(system: System, old: str, new: str) -> None:
     fresh = type(network).described(plan).eval()
     fresh.build(network.built())
     state = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if not tensor.is_meta}
-    fresh.load_state_dict(state, strict=False, assign=True)  # the tensors themselves: not a byte is copied
+    fresh.receive(state)  # the tensors themselves: not a byte is copied
     system.network = fresh
     system._fused.clear()
     system.entries = _rekeyed(system.entries, old, new)

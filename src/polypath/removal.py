@@ -60,7 +60,7 @@ def remove(system: System, task: str, cascade: bool, keep_residue: bool | None) 
 
 def release(system: System, going: Sequence[str]) -> tuple[list[str], list[str]]:
     """Take tasks out of the network and of what is known about them; components freed, and reset."""
-    system._load({name for other in going for name in system.network.reach(other).components})
+    system._load(system.network.components_of(going))
     freed: list[str] = []
     reset: list[str] = []
     for name in going:

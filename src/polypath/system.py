@@ -295,7 +295,7 @@ class System(Portable):
 
     def _bring_along(self) -> None:
         """Everything into memory that another folder needs and only the old one has."""
-        self._load(self.network.components(), auxiliary=True)
+        self.load_all()
         for entry in self.entries.values():
             for sha in (entry.probe.learned, entry.probe.saved) if entry.probe else ():
                 self.probe_answer(sha)

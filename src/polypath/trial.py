@@ -76,18 +76,14 @@ class Trial:
         """Components on the paths of `tasks` that are no longer what they were, and tasks whose path is another."""
         old, new = self._system.network, self.network
         gone = old.components().keys() - new.components().keys()
-        suspects = gone | {name for name in self.before if self._differs(name)}
-        held = {name for task in tasks for name in old.reach(task).components} if suspects else set()
-        moved = sorted(suspects & held)
+        suspects = gone | {name for name, sha in self.before.items() if self.after.get(name) != sha}
+        moved = sorted(suspects.intersection(old.components_of(tasks))) if suspects else []
         kept, known = new.tasks, old.tasks
         return moved + [
             f"path of {task}"
             for task in tasks
             if task not in kept or _other(kept[task], known[task]) or _other(new.path(task), old.path(task))
         ]
-
-    def _differs(self, name: str) -> bool:
-        return name in self.before and self.after.get(name) != self.before[name]
 
     def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
         """Make the network the system's.
@@ -134,10 +130,12 @@ class Trial:
             filed = self._system.filed if self._system.store is not None else {}
             known = old.components()
             for name, held in old.tensors(idle).items():
-                beside = {local: old.entry(key) for local, key in known[name].auxiliary.items()}
                 entry = filed.get(name)
-                now = (digest(held), digest(beside) if beside else None)
-                if entry is None or name in self._auxiliary or now != (entry.sha256, entry.auxiliary):
+                if entry is None or name in self._auxiliary:
+                    self.network.take(old, [name])
+                    continue
+                beside = {local: old.entry(key) for local, key in known[name].auxiliary.items()}
+                if (digest(held), digest(beside) if beside else None) != (entry.sha256, entry.auxiliary):
                     self.network.take(old, [name])
                     continue
                 self._absent[name] = entry.sha256

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,21 +14,9 @@ from polypath.cli.show import listing
 
 if TYPE_CHECKING:
     from polypath.core.task import Task
-    from polypath.prediction import Prediction
 
 FORMATS = (".csv", ".jsonl", ".ndjson")
 Row = dict[str, Any]
-
-
-def row_of(prediction: Prediction, number: int, labels: Sequence[str]) -> Row:
-    """What a task answered about one input: label and probabilities, or values in the target's own units."""
-    if prediction.values is not None:
-        return {"values": prediction.values[number].tolist()}
-    assert prediction.labels is not None and prediction.probabilities is not None
-    shares = prediction.probabilities[number].tolist()
-    label = prediction.labels[number]
-    out: Row = {"labels": label} if isinstance(label, list) else {"label": label, "probability": max(shares)}
-    return {**out, "probabilities": dict(zip(labels, shares, strict=True))}
 
 
 def answers_table(task: str, rows: Iterable[Row]) -> Any:

@@ -69,6 +69,6 @@ def compare(
     words += [word for text in overrides or () for word in ("--set", text)]
     with resumable(out, [*words, "--out", str(out)], "config.json"):
         paced = comparisons.within(experiment, limit, out, suite=next(iter(suites.values())), tell=note)
-        experiments.run_experiment(paced, out, resume=resume, on_result=tell)
+        experiments.run_experiment(paced, out, resume=resume, on_result=tell, built=suites)
         remember_command(out, shlex.join(["polypath", *words]))
         outcome.finish(out, as_json)

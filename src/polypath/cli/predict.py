@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polypath.cli.answers import FORMATS, Row, answers_table, row_of, write_answers
+from polypath.cli.answers import FORMATS, Row, answers_table, write_answers
 from polypath.cli.inputs import Given, files_of, given
 from polypath.cli.show import SystemFolder, note, print_tables
 from polypath.cli.systems import opened
@@ -165,14 +165,12 @@ def _answered(system: System, task: Task, waiting: Sequence[Given]) -> Iterator[
 
     held = [one.value for one in waiting if one.error is None]
     labels = getattr(task.target, "labels", ())
-    prediction = None
+    told: Iterator[Row] = iter(())
     if held:
-        prediction = system.predict(task.name, held if isinstance(held[0], str) else torch.stack(held), batch=BATCH)
-    number = 0
+        given = held if isinstance(held[0], str) else torch.stack(held)
+        told = iter(system.predict(task.name, given, batch=BATCH).rows(labels))
     for one in waiting:
         if one.error is not None:
             yield {"input": one.name, "task": task.name, "error": one.error}
             continue
-        assert prediction is not None
-        yield {"input": one.name, "task": task.name, **row_of(prediction, number, labels)}
-        number += 1
+        yield {"input": one.name, "task": task.name, **next(told)}

@@ -120,16 +120,17 @@ def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component])
     """
     users = users_of(paths)
     first_user = {name: tasks[0] for name, tasks in users.items()}
-    made: dict[str, list[str]] = {}
+    made: dict[str, list[str]] = {task: [] for task in paths}
+    for name, task in first_user.items():
+        if name in components and components[name].kind == "own":
+            made[task].append(name)
     for name, part in components.items():
-        for task in part.builds_on:
+        for task in part.builds_on if name in users else ():
             made.setdefault(task, []).append(name)
-    out: dict[str, tuple[str, ...]] = {}
-    for task in paths:
-        own = [n for n, t in first_user.items() if t == task and n in components and components[n].kind == "own"]
-        own += [name for name in made.get(task, ()) if name in users]
-        out[task] = tuple(dict.fromkeys(other for name in own for other in users[name] if other != task))
-    return out
+    return {
+        task: tuple(dict.fromkeys(other for name in made[task] for other in users[name] if other != task))
+        for task in paths
+    }
 
 
 def tasks_to_remove(
@@ -176,7 +177,6 @@ def cost(network: Network, task: str, exit: str | None = None) -> Cost:
         if other == task:
             break
         earlier |= set(network.path(other).components)
-    sizes = byte_counts(network)
     total = sum(counts.values())
     selected = dict(path.selected)
     used = sum(selected.get(name, counts[name]) for name in path.components)
@@ -185,7 +185,7 @@ def cost(network: Network, task: str, exit: str | None = None) -> Cost:
         added_parameters=sum(counts[name] for name in path.components if name not in earlier),
         activated=used / total if total else 0.0,
         flops=flops(network.extract(task, fused=True, exit=exit), network.task_named(task)),
-        size_bytes=sum(sizes[name] for name in path.components),
+        size_bytes=sum(map(bytes_of, network.tensors(path.components).values())),
     )
 
 

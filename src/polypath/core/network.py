@@ -12,7 +12,7 @@ from torch import nn
 
 from polypath.core.component import Component, Path, digest
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.task import Task
+from polypath.core.task import InputSpec, Task
 
 
 class Network(nn.Module, ABC):
@@ -209,6 +209,13 @@ class Network(nn.Module, ABC):
         """Raise InvalidInput where a task is already called so."""
         if name in self.tasks:
             raise InvalidInput(f"task {name!r} is already in the system; choose another name or remove it first")
+
+    def require_inputs(self, task: Task, wanted: InputSpec, who: str) -> None:
+        """Raise InvalidInput where a task's inputs are not those that `who` ("the root was built for") wants."""
+        if task.inputs != wanted:
+            raise InvalidInput(
+                f"task {task.name!r}: {who} {wanted!r}, received {task.inputs!r}; bring its inputs to that shape"
+            )
 
     def require_only_exit(self, task: str, exit: str | None) -> None:
         """Raise UnknownName for an unknown task, InvalidInput where an exit is named of a task that has just one."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -316,7 +317,7 @@ class TextPreprocess(Config):
         if not texts or not all(isinstance(text, str) for text in texts):
             kinds = sorted({type(text).__name__ for text in texts})
             raise InvalidInput(f"texts: one or more strings required, received {kinds or 'an empty list'}")
-        ids = {word: number for number, word in enumerate(self.vocabulary, start=2)}
+        ids = _numbers(self.vocabulary)
         out = torch.zeros(len(texts), self.length, dtype=torch.int64)
         for row, text in enumerate(texts):
             found = [ids.get(word, 1) for word in words(text)[: self.length]]
@@ -329,6 +330,12 @@ class TextPreprocess(Config):
 
 
 _WORD = re.compile(r"[\w']+")
+
+
+@lru_cache(maxsize=16)
+def _numbers(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    """Word -> its number; made once for every vocabulary in use, and not for every request."""
+    return {word: number for number, word in enumerate(vocabulary, start=2)}
 
 
 def words(text: str) -> list[str]:

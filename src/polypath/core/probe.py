@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def machine() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@functools.cache
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as file:

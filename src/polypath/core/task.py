@@ -180,12 +180,12 @@ class Task(Config):
     @property
     def default_loss(self) -> str:
         """The loss that follows from the target."""
-        return {"classification": "cross_entropy", "regression": "mse", "multilabel": "bce"}[self.target.kind]
+        return losses.SUITABLE[self.target.kind][0]
 
     @property
     def default_metric(self) -> str:
         """The metric that follows from the target."""
-        return {"classification": "accuracy", "regression": "mse", "multilabel": "f1_macro"}[self.target.kind]
+        return METRICS_OF[self.target.kind][0]
 
     def loss_of(self, outputs: torch.Tensor, targets: torch.Tensor, weighted: bool = True) -> torch.Tensor:
         """Mean loss of a batch times `loss_weight`, a scalar in float32.

@@ -282,18 +282,7 @@ class Workshop:
     def _cut(self, entry: Entry, chosen: Mapping[str, np.ndarray], several: bool) -> TaskData:
         assert entry.dataset is not None and entry.wanted is not None
         task = entry.task
-        own = {
-            "name",
-            "target",
-            "target_kind",
-            "classes",
-            "loss",
-            "metric",
-            "class_weights",
-            "loss_weight",
-            "private_to",
-        }
-        key = repr((id(entry.dataset), task.model_dump(exclude=own), None if several else entry.number))
+        key = repr((id(entry.dataset), task.model_dump(exclude=OF_ONE_TASK), None if several else entry.number))
         if key not in self.opened:
             self.opened[key] = prepare(entry.dataset, task, None, rows=dict(chosen))
         data = cut(self.opened[key], entry.wanted)

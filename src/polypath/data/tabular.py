@@ -313,7 +313,7 @@ def _image_set(tables: Tables, column: str, shape: images.Shape, common: dict[st
             native = (int(found[0]), int(found[1]), int(found[2]))
             keep = partial(_kept, load, name, key)
     source, fitted = images.source(native, load, shape, name, key, keep, good)
-    bad = [] if good is None or good.all() else [load().name(row) for row in np.flatnonzero(~good).tolist()]
+    bad = [] if good is None or good.all() else list(map(load().name, np.flatnonzero(~good).tolist()))
     return DataSet(
         kind="image",
         source=source,

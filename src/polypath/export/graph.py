@@ -127,12 +127,6 @@ def probe_raw(task: Task, seed: int, count: int, pixels: Pixels = "uint8") -> to
     table = task.preprocess
     assert isinstance(table, TablePreprocess)
     rows = torch.randn(count, len(table.columns), generator=stream) * torch.tensor(table.std) + torch.tensor(table.mean)
-    for name, values in categories(task).items():
+    for name, values in table.categories.items():
         rows[:, table.columns.index(name)] = torch.randint(-1, len(values), (count,), generator=stream).float()
     return rows
-
-
-def categories(task: Task) -> dict[str, tuple[str, ...]]:
-    """Columns of a table that hold the numbers of categories (-1 for none of them), and what the numbers mean."""
-    found: dict[str, tuple[str, ...]] = getattr(task.preprocess, "categories", {})
-    return found

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
+from polypath.core.component import digest
 from polypath.core.examples import TaskData
 from polypath.core.seeds import generator
 from polypath.core.task import InputSpec
@@ -36,6 +38,11 @@ class Source:
     outputs: int | None
     tensors: Tensors
     momentum: Tensors = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of what the tensors hold: computed once for all children that share the component."""
+        return digest(self.tensors)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -24,10 +24,11 @@ from polypath.core.examples import Batch
 from polypath.core.run import beat
 from polypath.core.seeds import generator, seeded
 from polypath.core.task import Task
+from polypath.core.threads import threads
 from polypath.data import batches
 from polypath.data.pipeline import Pipeline, varied
-from polypath.methods.jobs import Job, Shared, Source
-from polypath.methods.prefix import CHUNK, Prefix, layer_digest, store_of
+from polypath.methods.jobs import Job, Shared, Source, steps_of
+from polypath.methods.prefix import CHUNK, Prefix, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
 from polypath.nn.roots import layer_of, new_layer
 from polypath.search.evolution import Gene
@@ -49,7 +50,7 @@ def train_child(shared: Shared, job: Job) -> dict[str, Any]:
         CPU.
     """
     began = time.perf_counter()
-    with _threads(shared.threads), seeded(job.seed, "child"):
+    with threads(shared.threads), seeded(job.seed, "child"):
         child = Offspring(shared, job)
         factor = job.factor * child.latency_factor()
         plan = Schedule(job.hyperparameters, shared.cycles * child.steps)
@@ -119,7 +120,7 @@ class Offspring:
         self._inherit_momentum()
         size = len(shared.data.train)
         self.samples = min(size, shared.samples)
-        self.steps = len(batches.parts(torch.arange(self.samples), shared.batch))
+        self.steps = steps_of(size, shared.samples, shared.batch)
         self.pipeline = pipeline_of(shared.data.task, job.hyperparameters)
         self.prefix = self._prefix() if self.first else None
 
@@ -186,7 +187,7 @@ class Offspring:
         setting = (shared.device, shared.precision, shared.threads, chunk, json.dumps(shared.root, sort_keys=True))
         store = store_of(shared.data, shared.cache_bytes, *setting)
         sources = [] if store is None else [(shared.sources[str(gene.origin)], gene.slot) for gene in below]
-        names = [layer_digest(source.tensors, slot) for source, slot in sources]
+        names = [f"{slot}:{source.digest}" for source, slot in sources]
         return Prefix(self.layers[: self.first], names, shared.data, self.device, chunk, store)
 
     # ---- training ---------------------------------------------------------------------------------------------
@@ -334,15 +335,3 @@ def _placed(module: nn.Module) -> nn.Module:
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     out = torch.empty(tensor.shape, dtype=tensor.dtype)
     return out.copy_(tensor.detach())
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if before != count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if before != count:
-            torch.set_num_threads(before)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from polypath.core.component import digest
 from polypath.core.examples import Examples, TaskData
+from polypath.data.batches import at_least
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,7 @@ class Prefix:
         key = (split, *self.names)
         entry = self.store.entry(key)
         if entry is None and key not in self.store.refused:
-            probe = rows[:1].repeat(self.chunk) if len(rows) < 2 else rows.repeat(self.chunk // len(rows) + 1)
-            probe = probe[: self.chunk]
+            probe = at_least(rows, self.chunk)[: self.chunk]
             first = self._through(split, probe)
             if not torch.equal(first.roll(1, 0), self._through(split, probe.roll(1))):
                 log.info("a row's outputs depend on its place among the others: nothing is kept of this prefix")
@@ -101,7 +100,7 @@ class Prefix:
         """Rows chunk by chunk, the last one filled up; features last."""
         parts = []
         for part in rows.split(self.chunk):
-            whole = part.repeat(-(-self.chunk // len(part)))[: self.chunk]
+            whole = at_least(part, self.chunk)
             parts.append(self._through(split, whole)[: len(part)])
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
@@ -243,8 +242,3 @@ def forget() -> None:
     """Give the memory of this process's store back; a search does so when it ends."""
     global _kept
     _kept = None
-
-
-def layer_digest(tensors: Mapping[str, torch.Tensor], slot: str) -> str:
-    """Name of a layer for a store: what it computes follows from its slot and its contents."""
-    return f"{slot}:{digest(tensors)}"

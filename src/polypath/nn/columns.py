@@ -126,11 +126,8 @@ class Columns(OutlinedColumns):
             InvalidInput: the name is taken, or the inputs are not those of the shared trunk.
         """
         self.require_free(task.name)
-        if self.config.inputs is not None and task.inputs != self.config.inputs:
-            raise InvalidInput(
-                f"task {task.name!r}: the backbone was built for {self.config.inputs!r}, received {task.inputs!r}; "
-                "bring its inputs to that shape"
-            )
+        if self.config.inputs is not None:
+            self.require_inputs(task, self.config.inputs, "the backbone was built for")
         self._admit(task, f"t{self._added}", None)
         self._added += 1
 
@@ -246,11 +243,6 @@ class Columns(OutlinedColumns):
         """The task called `name`; UnknownName offers the nearest."""
         found = self._tasks.get(name)
         return super().task_named(name) if found is None else found
-
-    def exits(self, task: str) -> tuple[str, ...]:
-        """None: a column ends in one head."""
-        self.task_named(task)
-        return ()
 
     def reach(self, task: str) -> Path:
         """The path: there are no other exits."""

@@ -255,11 +255,7 @@ class Expanding(Network):
             InvalidInput: the name is taken, or the inputs are not the trunk's.
         """
         self.require_free(task.name)
-        if task.inputs != self.config.inputs:
-            raise InvalidInput(
-                f"task {task.name!r}: the backbone was built for {self.config.inputs!r}, received {task.inputs!r}; "
-                "bring its inputs to that shape"
-            )
+        self.require_inputs(task, self.config.inputs, "the backbone was built for")
         self._tasks[task.name], self._ids[task.name] = task, f"t{self._added}"
         self._added += 1
         self.stamp(task.name)

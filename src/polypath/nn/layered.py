@@ -158,11 +158,7 @@ class Layered(Network):
             InvalidInput: the name is taken, or the inputs are not the root's.
         """
         self.require_free(task.name)
-        if task.inputs != self.config.inputs:
-            raise InvalidInput(
-                f"task {task.name!r}: the root was built for {self.config.inputs!r}, received {task.inputs!r}; "
-                "bring its inputs to that shape"
-            )
+        self.require_inputs(task, self.config.inputs, "the root was built for")
         head = self._structure(HEAD, task.target.outputs)
         if torch.get_default_device().type != "meta":
             head.to_empty(device=self._device())

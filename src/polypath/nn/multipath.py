@@ -122,11 +122,7 @@ class MultiPathNet(Network):
             InvalidInput: the name is taken, its inputs have another shape, or there is no such branch.
         """
         self.require_free(task.name)
-        if task.inputs != self.config.inputs:
-            raise InvalidInput(
-                f"task {task.name!r}: this network takes {self.config.inputs!r}, received {task.inputs!r}; "
-                "bring its inputs to that shape"
-            )
+        self.require_inputs(task, self.config.inputs, "this network takes")
         branch = branch or self.config.branches.get(task.name, len(self.config.cuts))
         check_branch(branch, len(self.config.cuts), task.name)
         self._admit(task, f"t{self._added}", branch, None)

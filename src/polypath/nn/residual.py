@@ -140,11 +140,7 @@ class ResidualNetwork(Network):
             InvalidInput: the name is taken, or its inputs have another shape.
         """
         self.require_free(task.name)
-        if task.inputs != self.config.inputs:
-            raise InvalidInput(
-                f"task {task.name!r}: this network takes {self.config.inputs!r}, received {task.inputs!r}; "
-                "bring its inputs to that shape"
-            )
+        self.require_inputs(task, self.config.inputs, "this network takes")
         self._admit(task, f"t{self._added}")
         self._added += 1
 

@@ -274,13 +274,18 @@ def planned(experiment: Experiment, suites: Mapping[str, Suite] | None = None) -
     return out
 
 
-def fitting(experiment: Experiment, seed: int) -> dict[str, Suite]:
+def fitting(experiment: Experiment, seed: int, suites: Mapping[str, Suite] | None = None) -> dict[str, Suite]:
     """The suites for one seed, once it is certain that every variant can build its network for its own.
+
+    Args:
+        experiment: whose variants are tried.
+        seed: of the suites.
+        suites: of every variant, where they are built already.
 
     Raises:
         UnknownName, InvalidInput: settings of the suite, or of a network (paths, channels), that do not fit.
     """
-    suites = suites_of(experiment, seed)
+    suites = suites_of(experiment, seed) if suites is None else dict(suites)
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     for key, variant in experiment.variants.items():
         _empty(variant, suites[key], engine)
@@ -305,6 +310,7 @@ def run_experiment(
     progress: bool = True,
     on_progress: Callable[[Progress], Any] | None = None,
     on_result: Callable[[Result], Any] | None = None,
+    built: Mapping[str, Suite] | None = None,
 ) -> list[Result]:
     """Run every variant with every seed; results under `out/<variant>/seed-<n>/`.
 
@@ -315,11 +321,12 @@ def run_experiment(
         progress: show bars on a terminal.
         on_progress: called while learning.
         on_result: called after every finished run.
+        built: suites of the first seed, by variant, where they are there already.
     """
     # What does not fit together is said before the folder is taken, so that the corrected command can have it.
-    first = None
+    first = built
     if first_process():
-        first = fitting(experiment, experiment.seeds[0]) if claimable(out, experiment, resume) else None
+        first = fitting(experiment, experiment.seeds[0], built) if claimable(out, experiment, resume) else built
         claim(out, experiment, resume)
     results = []
     for seed in experiment.seeds:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from polypath.core import accounting
+from polypath.core.network import Network
 from polypath.serve.errors import documented, json_response
 from polypath.serve.live import Generation
 from polypath.serve.picture import picture
@@ -61,8 +62,16 @@ async def paths(request: Request) -> Response:
 
 
 def _drawn(generation: Generation, names: tuple[str, ...]) -> dict[str, Any]:
-    network = generation.system.network
-    return picture(type(network).restore(network.plan()), names)
+    with generation.lock:
+        return picture(_planned(generation), names)
+
+
+def _planned(generation: Generation) -> Network:
+    """The network without values, made once a generation: costs and pictures need shapes alone."""
+    if generation.plan is None:
+        network = generation.system.network
+        generation.plan = type(network).restore(network.plan())
+    return generation.plan
 
 
 def _described(generation: Generation, names: list[str]) -> list[dict[str, Any]]:
@@ -76,11 +85,9 @@ def _described(generation: Generation, names: list[str]) -> list[dict[str, Any]]
 
 def _info(generation: Generation, name: str) -> dict[str, Any]:
     system, found = generation.system, generation.tasks[name]
-    if generation.plan is None:
-        generation.plan = type(system.network).restore(system.network.plan())  # costs need shapes, no values
-    cost = accounting.cost(generation.plan, name)
+    cost = accounting.cost(_planned(generation), name)
     entry = system.entries.get(name)
-    exits = system.exit_costs(name)
+    exits = system.exit_costs(name) if len(system.network.exits(name)) > 1 else ()
     preprocess = found.preprocess
     inputs: dict[str, Any] = {"kind": preprocess.kind}
     if preprocess.kind == "table":
@@ -105,7 +112,7 @@ def _info(generation: Generation, name: str) -> dict[str, Any]:
                 "ms": exit.ms,
                 "metrics": dict(entry.exits.get(exit.exit, {})) if entry is not None else {},
             }
-            for exit in (exits if len(exits) > 1 else ())
+            for exit in exits
         ],
         "early": entry is not None and entry.confidence is not None,
     }

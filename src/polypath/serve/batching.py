@@ -8,6 +8,7 @@ requests gather by themselves.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from polypath.core.errors import PolypathError
 from polypath.prediction import Budget, Prediction
 from polypath.serve.live import Generation
 from polypath.serve.settings import Limits
+
+log = logging.getLogger(__name__)
 
 QUEUES = 512  # remembered at most; idle ones go first
 
@@ -121,9 +125,9 @@ class Batcher:
         key = (generation.number, question)
         queue = self._queues.get(key)
         if queue is None:
-            if len(self._queues) >= QUEUES:
-                idle = [old for old, held in self._queues.items() if not held.waiting]
-                for old in idle:
+            full = len(self._queues) >= QUEUES
+            for old, held in list(self._queues.items()):  # an idle queue of a replaced system would keep it in memory
+                if not held.waiting and (full or held.generation.number < generation.number):
                     del self._queues[old]
             queue = self._queues[key] = _Queue(generation, question)
         return queue
@@ -193,6 +197,8 @@ def _computed(generation: Generation, question: Question, batch: list[_Waiting])
     except Exception as error:
         if len(batch) == 1:
             return [error]
+        if not isinstance(error, PolypathError):  # a request's own mistake is its own; this one would go unseen
+            log.warning("a shared batch of %d requests failed; each is asked alone", len(batch), exc_info=error)
         return [_computed(generation, question, [one])[0] for one in batch]
     parts: list[Rows | Exception] = []
     start = 0

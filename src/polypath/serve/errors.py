@@ -98,8 +98,9 @@ def handle_errors(app: FastAPI) -> None:
 
     async def handler(request: Request, error: Exception) -> Response:
         service: Any = request.app.state.service
-        service.measures.refused.labels(refusal(error).code).inc()
-        return response(error)
+        found = refusal(error)
+        service.measures.refused.labels(found.code).inc()
+        return response(found)
 
     for kind in (PolypathError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handler)

@@ -33,6 +33,7 @@ class Generation:
     def __init__(self, system: System, number: int, guarded: bool) -> None:
         self.system, self.number = system, number
         self.tasks: dict[str, Task] = dict(system.tasks)
+        self.prepares = {name: task.preprocess.model_dump_json() for name, task in self.tasks.items()}
         self.access = {name: system.access(name) for name in self.tasks}
         self.used: set[str] = set()  # tasks whose modules are in memory
         self.lock = threading.Lock()  # over what is described once a generation:

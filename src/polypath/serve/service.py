@@ -103,7 +103,7 @@ class Service:
             self._check_rows(inputs)
             groups: dict[str, list[Task]] = {}
             for task in found:
-                groups.setdefault(task.preprocess.model_dump_json(), []).append(task)
+                groups.setdefault(generation.prepares[task.name], []).append(task)
             said = await asyncio.gather(
                 *(self._group(generation, group, inputs, options, skip=tasks is None) for group in groups.values())
             )

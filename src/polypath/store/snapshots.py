@@ -73,6 +73,15 @@ class Snapshots:
         """
         return [_described(path, read_manifest(path)) for path in self.files()]
 
+    def last(self) -> Snapshot | None:
+        """The newest; None where there is none.
+
+        Raises:
+            CorruptError: it cannot be read; names the file.
+        """
+        files = self.files()
+        return _described(files[-1], read_manifest(files[-1])) if files else None
+
     def file(self, wanted: str) -> Path:
         """The file of a snapshot.
 

@@ -6,15 +6,14 @@ executor gives it the same number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from polypath.core.errors import InvalidInput
 from polypath.train.config import RunConfig
-from polypath.train.mapping import Executor, Function, here
+from polypath.train.mapping import Executor, here
 
 if TYPE_CHECKING:
     from polypath.train.on_ray import OnRay
@@ -60,20 +59,7 @@ def _in_process(config: RunConfig, threads: int) -> Executor:
                 f"set executor='ray' or leave {name} out"
             )
 
-    def execute(
-        function: Function,
-        jobs: Sequence[Any],
-        shared: Any,
-        beat: Callable[[], None],
-        began: Callable[[int], None] = lambda position: None,
-    ) -> Generator[tuple[int, Any], None, None]:
-        def threaded(shared: Any, job: Any) -> Any:
-            with _threads(threads):
-                return function(shared, job)
-
-        return here(threaded, jobs, shared, beat, began)
-
-    return execute
+    return partial(here, threads)
 
 
 def _on_ray(config: RunConfig, device: torch.device, threads: int) -> OnRay:
@@ -89,13 +75,3 @@ def _on_ray(config: RunConfig, device: torch.device, threads: int) -> OnRay:
             raise
         raise InvalidInput("executor='ray' needs Ray, which is not installed: pip install 'polypath[ray]'") from error
     return OnRay(config, threads, 1 if device.type == "cuda" else 0)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

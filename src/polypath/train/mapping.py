@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from polypath.core.errors import CorruptError
 from polypath.core.run import PULSE
+from polypath.core.threads import threads
 from polypath.train.checkpoint import load_answer, save_answer
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Executor(Protocol):
         jobs: Sequence[Any],
         shared: Any,
         beat: Callable[[], None],
-        began: Callable[[int], None] = ...,
+        began: Callable[[int], None],
     ) -> Generator[tuple[int, Any], None, None]:
         """(position of the job, its answer) in the order in which answers come.
 
@@ -49,30 +50,22 @@ class Rows(Protocol):
         """Its answer is there."""
 
 
-class Unseen:
-    """Shows nothing."""
-
-    def began(self, position: int) -> None:
-        """A job is started."""
-
-    def done(self, position: int, answer: Any) -> None:
-        """Its answer is there."""
-
-
 def here(
+    count: int,
     function: Function,
     jobs: Sequence[Any],
     shared: Any,
     beat: Callable[[], None],
-    began: Callable[[int], None] = lambda position: None,
+    began: Callable[[int], None],
 ) -> Generator[tuple[int, Any], None, None]:
-    """One job after the other in this process."""
+    """One job after the other in this process, each with `count` threads."""
     for position, job in enumerate(jobs):
         beat()
         began(position)
         token = PULSE.set(beat)
         try:
-            answer = function(shared, job)
+            with threads(count):
+                answer = function(shared, job)
         finally:
             PULSE.reset(token)
         yield position, answer
@@ -83,11 +76,11 @@ def mapped(
     jobs: Iterable[Any],
     shared: Any,
     *,
-    kept: Path | None = None,
-    resume: bool = False,
+    kept: Path | None,
+    resume: bool,
     beat: Callable[[], None],
-    rows: Rows | None = None,
-    execute: Executor = here,
+    rows: Rows,
+    execute: Executor,
 ) -> list[Any]:
     """Answers in the order of the jobs.
 
@@ -111,15 +104,14 @@ def mapped(
             except CorruptError as error:  # an answer can be had again
                 log.warning("%s; the job is done again", error)
     missing = [number for number in range(len(asked)) if number not in answers]
-    shown = rows or Unseen()
     for number, answer in answers.items():
-        shown.done(number, answer)
+        rows.done(number, answer)
     due = [asked[number] for number in missing]
-    with closing(execute(function, due, shared, beat, lambda position: shown.began(missing[position]))) as coming:
+    with closing(execute(function, due, shared, beat, lambda position: rows.began(missing[position]))) as coming:
         for position, answer in coming:
             file = files[missing[position]]
             if file is not None:
                 save_answer(file, answer)
             answers[missing[position]] = answer
-            shown.done(missing[position], answer)
+            rows.done(missing[position], answer)
     return [answers[number] for number in range(len(asked))]

@@ -68,7 +68,7 @@ class OnRay:
         jobs: Sequence[Any],
         shared: Any,
         beat: Callable[[], None],
-        began: Callable[[int], None] = lambda position: None,
+        began: Callable[[int], None],
     ) -> Generator[tuple[int, Any], None, None]:
         """See `polypath.train.mapping.Executor`; jobs that still run when the caller leaves are ended.
 
