@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from side_by_side import interleaved, ratio, write_record
+from side_by_side import counted, interleaved, ratio, write_record
 
 from polypath.core.examples import TaskData
 from polypath.core.seeds import generator
@@ -132,17 +131,6 @@ def structure(world: World, gene: Gene) -> torch.nn.Module:
     values = {key: value.detach().clone() for key, value in shared.sources[str(gene.origin)].tensors.items()}
     layer.load_state_dict(values, assign=True)
     return layer.to(memory_format=torch.channels_last).requires_grad_(gene.action == "clone")
-
-
-def counted(action: Callable[[], Any], seconds: list[float]) -> Callable[[], None]:
-    """The action; its processor seconds are appended."""
-
-    def run() -> None:
-        began = time.process_time()
-        action()
-        seconds.append(time.process_time() - began)
-
-    return run
 
 
 def child(images: int, batch: int, rounds: int) -> dict[str, Any]:

@@ -18,14 +18,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from side_by_side import interleaved, ratio, write_record
+from side_by_side import counted, interleaved, ratio, write_record
 from torch import nn
 
 from polypath.core.examples import Suite
@@ -217,17 +216,6 @@ def training(kind: str, batch: int, rounds: int) -> dict[str, Any]:
         "peak of training beyond imports": peaks,
         "seconds": {"processor": processor, "wall": wall},
     }
-
-
-def counted(action: Callable[[], Any], seconds: list[float]) -> Callable[[], None]:
-    """The action; its processor seconds are appended."""
-
-    def run() -> None:
-        began = time.process_time()
-        action()
-        seconds.append(time.process_time() - began)
-
-    return run
 
 
 def peak(name: str, kind: str, batch: int) -> int:

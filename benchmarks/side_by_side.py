@@ -29,6 +29,17 @@ def interleaved(actions: Mapping[str, Callable[[], Any]], rounds: int, warmup: i
     return seconds
 
 
+def counted(action: Callable[[], Any], seconds: list[float]) -> Callable[[], None]:
+    """The action; its processor seconds are appended."""
+
+    def run() -> None:
+        began = time.process_time()
+        action()
+        seconds.append(time.process_time() - began)
+
+    return run
+
+
 def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> dict[str, float]:
     """Median over rounds of slow / fast within a round, and the smallest and largest of them."""
     ratios = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]

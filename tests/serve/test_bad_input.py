@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from bad_requests import bomb
 from serving import Client, base64_png, png
 
 GREY = tiny.pixels(1, 0)[0]
-
-
-def bomb(width: int = 30_000, height: int = 30_000) -> bytes:
-    """A PNG of a few hundred bytes whose header promises 900 million pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    packed = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def sixteen_bit() -> bytes:
