@@ -18,7 +18,8 @@ from polypath.core.method import Method
 from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
-from polypath.recipes.experiment import Experiment, assignment, claimable
+from polypath.recipes.experiment import Experiment, claimable
+from polypath.recipes.overrides import assignment
 from polypath.train.config import RunConfig
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -22,6 +22,7 @@ from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
 from polypath.recipes import Size, recipe
+from polypath.recipes.overrides import override
 from polypath.system import System
 from polypath.train.config import RunConfig
 from polypath.train.devices import first_process
@@ -129,7 +130,7 @@ def altered(
         values["main"] = values["main"] if values["main"] in variants else variants[0]
         values["by_default"] = []
     for text in overrides:
-        _override(values, text)
+        override(values, text)
     if seeds is not None:
         values["seeds"] = list(seeds)
     changed = Experiment.of(values)
@@ -156,7 +157,7 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
     for text in overrides:
         if text.partition("=")[0].partition(".")[0] not in ("method", *RunConfig.model_fields):
             raise UnknownName("setting (--set)", text.partition("=")[0], ["method.KEY", *RunConfig.model_fields])
-        _override(values, text)
+        override(values, text)
     mine = values.pop("variants")["system"]["config"]
     return {**{key: value for key, value in mine.items() if key not in config or config[key] != value}, **values}
 
@@ -173,69 +174,6 @@ def first_seeds(name: str, size: Size, count: int) -> list[int]:
     assert isinstance(full, Experiment)
     own = list(dict.fromkeys((*own, *full.seeds)))
     return [*own, *range(1000, 1000 + count)][:count]
-
-
-def assignment(text: str, example: str = "method.modules=8") -> tuple[str, Any]:
-    """The path and the value of a `--set PATH=VALUE`; the value is read as JSON, else as text.
-
-    Args:
-        text: what was given.
-        example: shown where it is no assignment.
-
-    Raises:
-        InvalidInput: it is none.
-    """
-    path, equals, raw = text.partition("=")
-    if not equals or not path:
-        raise InvalidInput(f"--set {text!r}: PATH=VALUE required, for example {example}")
-    try:
-        return path, json.loads(raw)
-    except ValueError:
-        return path, raw
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    path, value = assignment(text)
-    head, _, rest = path.partition(".")
-    if head == "method" and rest:
-        targets = [variant["config"] for variant in values["variants"].values()]
-        known = {k for v in values["variants"].values() for k in method_class(v["method"]).config_class.model_fields}
-        if rest.partition(".")[0] not in known:
-            raise UnknownName("setting (--set method.)", rest, sorted(known))
-        for target in targets:
-            _put(target, rest, value, text)
-    elif head == "variants" and rest.count("."):
-        name, _, key = rest.partition(".")
-        if name not in values["variants"]:
-            raise UnknownName("variant (--set variants.)", name, values["variants"])
-        _put(values["variants"][name]["config"], key, value, text)
-    elif head == "suite" and rest:
-        for suite in (values["suite"], *(v["suite"] for v in values["variants"].values() if v["suite"] is not None)):
-            _put(suite, rest, value, text)
-    elif head == "analysis_options" and rest:
-        _put(values[head], rest, value, text)
-    elif not rest and head in (*RunConfig.model_fields, "seeds"):
-        values[head] = value
-    else:
-        raise UnknownName(
-            "setting (--set)", path, ["method.KEY", "suite.KEY", "variants.NAME.KEY", *RunConfig.model_fields]
-        )
-
-
-def _put(target: Any, path: str, value: Any, text: str) -> None:
-    keys = path.split(".")
-    try:
-        for key in keys[:-1]:
-            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-        if isinstance(target, list):
-            target[int(keys[-1])] = value
-        else:
-            target[keys[-1]] = value
-    except (AttributeError, IndexError, TypeError, ValueError):
-        raise InvalidInput(
-            f"--set {text!r}: the path leads below a plain value or past the end of a list; "
-            "`polypath run RECIPE --dry-run` shows every path"
-        ) from None
 
 
 def suites_of(experiment: Experiment, seed: int) -> dict[str, Suite]:
