@@ -304,7 +304,7 @@ def test_snapshots_share_pages_and_keep_them(tmp_path: Path) -> None:
 
 def test_the_growth_benchmark_measures(tmp_path: Path) -> None:
     growth = bench("bench_growth")
-    found = growth.grown(tmp_path / "system", 4, 2)
+    found = growth.grown(tmp_path / "system", 4, 2, "single")
     assert found["early_tasks_answer_bit_identically"] and set(found["disk"]) == {"2", "4"}
     few, many = (found["disk"][count] for count in ("2", "4"))
     assert many["components"] == 2 * few["components"]
