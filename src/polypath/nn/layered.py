@@ -116,7 +116,8 @@ class Layered(OutlinedLayers):
             network._describe(name, LayerRecord.of(record), plan["memory"].get(name, {}))
             network._written[name] = network.records[name], record
         network.models = {model["number"]: Model.of(model) for model in plan["models"]}
-        network._written |= {model["number"]: (network.models[model["number"]], model) for model in plan["models"]}
+        for model in plan["models"]:
+            network._written[model["number"]] = network.models[model["number"]], model
         for entry in plan["tasks"]:
             task = Task.of(entry["task"])
             network._tasks[task.name], network._numbers[task.name] = task, entry["model"]
