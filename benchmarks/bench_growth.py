@@ -3,7 +3,8 @@
 Tasks are added one after the other, those that are not measured by tens and with one epoch. Adding and answering are
 then timed on the system of few tasks and on that of many in turns, so that a busy machine hits both; memory and opening
 are of fresh processes.
-Run: python benchmarks/bench_growth.py [--tasks 1000]
+Run: python benchmarks/bench_growth.py [--tasks 1000] [--method mu2net --tasks 200]
+Growing and timing apart, for timing wants a quiet machine: --system DIR --grow-only, then --system DIR.
 """
 
 from __future__ import annotations
@@ -33,19 +34,25 @@ from polypath.store import Store
 from polypath.system import System
 
 COLUMNS = 16
-SETTINGS: dict[str, Any] = {
-    "epochs": 5,
-    "batch": 16,
-    "threads": 1,
-    "device": "cpu",
-    "precision": "32-true",
-    "progress": False,
-}
+RUN: dict[str, Any] = {"threads": 1, "device": "cpu", "precision": "32-true", "progress": False}
 BACKBONE = {"kind": "mlp", "hidden": [32, 32]}
+SETTINGS: dict[str, dict[str, Any]] = {  # method -> how a task is learned that is timed
+    "single": {"backbone": BACKBONE, "epochs": 5, "batch": 16},
+    "mu2net": {
+        "root": BACKBONE,
+        "iterations": 1,
+        "generations": 1,
+        "children": 2,
+        "cycles": 2,
+        "batch": 16,
+        "hyperparameters": {"mu": [0.5], "learning_rate": [0.02, 0.05, 0.1]},
+    },
+}
+BRIEF: dict[str, dict[str, Any]] = {"single": {"epochs": 1}, "mu2net": {"children": 1, "cycles": 1}}  # the others
 
 
 def task_data(number: int) -> TaskData:
-    """Task `number`: whether one of sixteen numbers is positive; 64 training examples, 32 test examples."""
+    """Task `number`: whether one of sixteen numbers is positive; 64 training examples, 16 and 32 to select and test."""
     stream = torch.Generator().manual_seed(number)
     names = tuple(f"x{i}" for i in range(COLUMNS))
     zeros, ones = (0.0,) * COLUMNS, (1.0,) * COLUMNS
@@ -55,22 +62,23 @@ def task_data(number: int) -> TaskData:
         target=Classification(labels=("minus", "plus")),
         preprocess=TablePreprocess(columns=names, mean=zeros, std=ones),
     )
-    inputs = torch.randn(96, COLUMNS, generator=stream)
+    inputs = torch.randn(112, COLUMNS, generator=stream)
     targets = (inputs[:, number % COLUMNS] > 0).long()
     targets[:2] = torch.tensor([0, 1])  # no class is without an example
-    train, test = (Examples.of(inputs[part], targets[part]) for part in (slice(64), slice(64, 96)))
-    return TaskData(task, train, test=Sealed(test))
+    parts = (slice(64), slice(64, 96), slice(96, 112))
+    train, test, val = (Examples.of(inputs[part], targets[part]) for part in parts)
+    return TaskData(task, train, val, test=Sealed(test))
 
 
 def add(system: System, folder: Path, number: int) -> None:
     """Learn a task and save."""
-    system.learn(task_data(number), **SETTINGS)
+    system.learn(task_data(number), **RUN)
     system.save(folder)
 
 
-def grown(folder: Path, tasks: int, early: int) -> dict[str, Any]:
+def grown(folder: Path, tasks: int, early: int, method: str) -> dict[str, Any]:
     """Grow a system to `tasks` tasks in `folder`, leaving a copy of `early` tasks beside it; what lay on disk when."""
-    system = pp.learn("single", task_data(0), backbone=BACKBONE, **SETTINGS)
+    system = pp.learn(method, task_data(0), **SETTINGS[method], **RUN)
     system.save(folder)
     began = time.perf_counter()
     for number in range(1, early):
@@ -82,7 +90,7 @@ def grown(folder: Path, tasks: int, early: int) -> dict[str, Any]:
     for until in (tasks // 2, tasks):
         while (count := len(system.tasks)) < until:  # those in between are not timed: an epoch each, saved by tens
             some = [task_data(number) for number in range(count, min(count + 10, until))]
-            system.learn(some, **{**SETTINGS, "epochs": 1})
+            system.learn(some, **BRIEF[method], **RUN)
             system.save(folder)
         disk[str(until)] = on_disk(folder)
     again = pp.load(folder)
@@ -213,9 +221,10 @@ def probe(what: str, *arguments: str) -> Any:
     return (remembered if what == "remembered" else opened)(Path(arguments[0]))
 
 
-def measured(folder: Path, tasks: int, early: int, rounds: int) -> dict[str, Any]:
-    """All figures, of a system grown in `folder`."""
-    figures: dict[str, Any] = {"tasks": tasks, "early": early, "rounds": rounds, **grown(folder, tasks, early)}
+def measured(folder: Path, about: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """All figures, of a system grown in `folder`; the system is as it was."""
+    figures: dict[str, Any] = {"rounds": rounds, **about}
+    tasks = figures["tasks"]
     figures["opening_s"] = {
         name: statistics.median(fresh("opened", str(path)) for _ in range(3))
         for name, path in (("early", early_folder(folder)), ("late", folder))
@@ -227,7 +236,12 @@ def measured(folder: Path, tasks: int, early: int, rounds: int) -> dict[str, Any
         shutil.rmtree(folder.with_name("copy"))
     few, many = (figures["memory_bytes"][name] for name in ("early", "late"))
     figures["memory_ratio"] = {key: many[key] / few[key] for key in ("peak_answering", "peak_adding")}
-    figures["time"] = fresh("timed", str(early_folder(folder)), str(folder), str(rounds))
+    copies = {path: path.with_name(f"{path.name}_timed") for path in (early_folder(folder), folder)}
+    for path, copy in copies.items():
+        shutil.copytree(path, copy)
+    figures["time"] = fresh("timed", *map(str, copies.values()), str(rounds))
+    for copy in copies.values():
+        shutil.rmtree(copy)
     half, whole = (figures["disk"][str(count)] for count in (tasks // 2, tasks))
     figures["bytes_a_task"] = {
         key: {"first_half": half[key] / (tasks // 2), "second_half": (whole[key] - half[key]) / (tasks - tasks // 2)}
@@ -240,9 +254,12 @@ def measured(folder: Path, tasks: int, early: int, rounds: int) -> dict[str, Any
 def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", choices=sorted(SETTINGS), default="single")
     parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--early", type=int, default=10, help="number of tasks of the system compared with")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--system", type=Path, help="folder to grow the systems in, or where they were grown")
+    parser.add_argument("--grow-only", action="store_true", help="grow the systems in the folder and measure later")
     parser.add_argument("--out")
     parser.add_argument("--probe", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -250,9 +267,23 @@ def main() -> None:
         print(json.dumps(probe(*args.probe)))
         return
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measured(Path(folder) / "system", args.tasks, args.early, args.rounds)
-    write_record("growth", figures, f"python benchmarks/bench_growth.py --tasks {args.tasks}", args.out)
+    with tempfile.TemporaryDirectory() as temporary:
+        where = args.system or Path(temporary)
+        notes = where / "grown.json"
+        if not notes.exists():
+            where.mkdir(parents=True, exist_ok=True)
+            about = {"method": args.method, "tasks": args.tasks, "early": args.early}
+            about |= grown(where / "system", args.tasks, args.early, args.method)
+            notes.write_text(json.dumps(about), encoding="utf-8")
+        if args.grow_only:
+            return
+        about = json.loads(notes.read_text(encoding="utf-8"))
+        if (about["method"], about["tasks"], about["early"]) != (args.method, args.tasks, args.early):
+            parser.error(f"{where} holds another system: {about['method']}, {about['tasks']} tasks")
+        figures = measured(where / "system", about, args.rounds)
+    name = "growth" if args.method == "single" else f"growth_{args.method}"
+    command = f"python benchmarks/bench_growth.py --method {args.method} --tasks {args.tasks}"
+    write_record(name, figures, command, args.out)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from polypath.admission import check_groups
 from polypath.core import accounting
 from polypath.core.errors import InvalidInput, IsolationError, UnknownName
 from polypath.core.examples import Suite, TaskData
@@ -114,10 +115,16 @@ def grow(
     method: str | type[Method[Any]] | None = None,
     progress: bool = True,
     on_progress: Callable[[Progress], Any] | None = None,
+    groups: Iterable[str] | None = None,
+    further: Sequence[str] = (),
     **settings: Any,
 ) -> None:
-    """Learn new tasks in a system; see `System.learn`. Nothing is changed unless every stage succeeds."""
+    """Learn new tasks in a system; see `System.learn`. Nothing is changed unless every stage succeeds.
+
+    `further` names known tasks that go on from what they have learned, by methods that can.
+    """
     suite = as_suite(data)
+    check_groups(system, suite, groups, further)
     cls = _method_of(system, method)
     base = cls.config_class.of(system.config, "method")
     chosen, run_config = _resolved(cls(base), settings)
@@ -131,7 +138,7 @@ def grow(
         _engine(system.seed, run_config, None, False, chosen.name, progress, on_progress) as engine,
         system.kept_on_error(),
     ):
-        _stages(system, chosen, suite, engine, None, None)
+        _stages(system, chosen, suite, engine, None, None, further)
     kept = system.tasks.keys() - set(suite.names)
     known = [] if system.data is None else [data for data in system.data if data.name in kept]
     system.data = Suite(suite.name, (*known, *suite.tasks), suite.seed)
@@ -265,22 +272,34 @@ def _begin(method: Method[Any], suite: Suite, seed: int, engine: Engine, folder:
 
 
 def _stages(
-    system: System, method: Method[Any], suite: Suite, engine: Engine, run: str | None, folder: Path | None
+    system: System,
+    method: Method[Any],
+    suite: Suite,
+    engine: Engine,
+    run: str | None,
+    folder: Path | None,
+    further: Sequence[str] = (),
 ) -> list[list[str]]:
     """Learn stage after stage; returns the tasks known after each."""
     done = [event for event in system.history if run is not None and event.run == run]
-    before = [name for name in system.tasks if not any(name in event.tasks for event in done)]
+    begun = {name for event in done for name in event.tasks}
+    before = [name for name in system.tasks if name not in begun]
     new = [name for name in suite.names if name not in before]
-    if not new:
+    if further and not method.goes_on:
+        raise InvalidInput(
+            f"further: {method.name} cannot go on with a task it has learned ({list(further)}); update learns it anew"
+        )
+    if not new and not further:
         raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; update them to learn them again")
-    stages = method.stages(new, before, engine)
+    stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)
     known = list(before)
     rows = []
+    told = frozenset(suite.names)
     for number, stage in enumerate(stages):
         known += [name for name in stage.tasks if name not in known]
-        rows.append([name for name in known if name in suite.names])
+        rows.append([name for name in known if name in told])
         if number < len(done):
             engine.end_stage(number)  # killed after the save: its checkpoints may still be there
             continue
@@ -291,7 +310,7 @@ def _stages(
             system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
         # Equal digests are equal answers: only tasks that something was moved on are measured again.
         touched = accounting.affected_by(system.network.reaches(), changed)
-        engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched])
+        engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched or name in stage.tasks])
         engine.journal.flush()
         _remember_scores(system, engine, number)
         config = method.config.model_dump(mode="json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from polypath.system import System
 
 
+Filed = tuple[Component | None, str | None, str | None, Mapping[str, str | None] | None]
+"""What a save knew of a component: what the network said of it, its address, that of its traces, its sources."""
+
+
 def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
     """The manifest of a system as it is now, and the tensors it names that are in memory, by address."""
     parts = system.network.components()
@@ -38,9 +42,12 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
     blobs |= {auxiliary[name]: held for name, held in extra.items()}
     _refresh(system, shas)
     blobs |= system._probes
-    entries = {
-        name: _entry(system, part, shas[name], auxiliary.get(name), tensors.get(name)) for name, part in parts.items()
-    }
+    entries = dict(_as_filed(system, parts))
+    if len(entries) < len(parts):
+        entries = {
+            name: entries.get(name) or _entry(system, part, shas[name], auxiliary.get(name), tensors.get(name))
+            for name, part in parts.items()
+        }
     manifest = Manifest(
         polypath=_version(),
         network=network_name(type(system.network)),
@@ -50,12 +57,23 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
         seed=system.seed,
         suite=system.suite_config,
         components=entries,
-        tasks={name: system.entries.get(name, TaskEntry()) for name in system.tasks},
+        tasks={name: system.entries.get(name) or TaskEntry() for name in system.tasks},
         tombstones=system.tombstones,
         history=system.history,
         keep_snapshots=system.keep_snapshots,
     )
     return manifest, blobs
+
+
+def _as_filed(system: System, parts: Mapping[str, Component]) -> Iterator[tuple[str, ComponentEntry]]:
+    """Entries of the components that lie on disk and about which nothing was said anew since the last save."""
+    filed, seen, sources = system.filed, system.described, system.sources
+    absent, auxiliary = system._absent, system._absent_auxiliary
+    new: Filed = (None, None, None, None)
+    for name, part in parts.items():
+        known, sha, beside, held = seen.get(name, new)
+        if known is part and absent.get(name) == sha and auxiliary.get(name) == beside and sources.get(name) is held:
+            yield name, filed[name]
 
 
 def _entry(
@@ -67,9 +85,11 @@ def _entry(
     if (
         old is not None
         and old.sha256 == sha
-        and old.sources == sources
         and old.auxiliary == auxiliary
-        and (old.kind, old.capacity, old.parent) == (part.kind, part.capacity, part.parent)
+        and (old.sources is sources or old.sources == sources)
+        and old.parent == part.parent
+        and old.kind == part.kind
+        and old.capacity == part.capacity
     ):
         return old
     if tensors is None:  # on disk only
@@ -101,10 +121,20 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Fi
         if own and system.forgotten:
             _save_without(system, store, manifest, blobs)
         else:
-            store.write(manifest, blobs, keep=keep)
-        if keep and prune:
-            store.prune(system.keep_snapshots)
+            store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
+    system.sources |= {
+        name: entry.sources for name, entry in manifest.components.items() if system.filed.get(name) is not entry
+    }
+    parts = system.network.components()
+    fresh = {
+        name: (parts[name], entry.sha256, entry.auxiliary, entry.sources)
+        for name, entry in manifest.components.items()
+        if system.filed.get(name) is not entry
+        or name not in system.described
+        or parts[name] is not system.described[name][0]
+    }
+    system.described = {name: held for name, held in system.described.items() if name in parts} | fresh
     system.filed = manifest.components
     system._probes.clear()  # they are on disk
     return store.folder
@@ -123,10 +153,13 @@ def _save_without(
 
 def _refresh(system: System, shas: Mapping[str, str]) -> None:
     """Record today's answers of every task whose components are not those they were last recorded from."""
+    absent = system._absent.keys()
     for task in system.tasks:
         names = system.network.path(task).components
+        if not absent.isdisjoint(names):
+            continue
         entry = system.entries.get(task)
-        if entry is None or entry.probe is None or any(name in system._absent for name in names):
+        if entry is None or entry.probe is None:
             continue
         now = tuple(shas[name] for name in names)
         if system._probed.get(task) != now:
@@ -184,13 +217,13 @@ def take(system: System, manifest: Manifest, network: Network) -> None:
     system.method, system.config, system.seed = manifest.method, dict(manifest.config), manifest.seed
     system.suite_config = dict(manifest.suite)
     system.entries = dict(manifest.tasks)
-    system.sources = {name: dict(entry.sources) for name, entry in manifest.components.items()}
+    system.sources = {name: entry.sources for name, entry in manifest.components.items()}
     system.tombstones = dict(manifest.tombstones)
     system.history = list(manifest.history)
     system.keep_snapshots = manifest.keep_snapshots
     system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
     system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
-    system.filed = manifest.components
+    system.filed, system.described = manifest.components, {}
     system._probed = {
         task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
         for task in network.tasks

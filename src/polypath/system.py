@@ -25,7 +25,7 @@ from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
 from polypath.portable import Portable
-from polypath.snapshot import restored, save, take
+from polypath.snapshot import Filed, restored, save, take
 from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
 from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
@@ -51,7 +51,7 @@ class System(Portable):
         self.method, self.config, self.seed = method, dict(config), seed
         self.suite_config = dict(suite or {})
         self.entries: dict[str, TaskEntry] = {}
-        self.sources: dict[str, dict[str, str | None]] = {}
+        self.sources: dict[str, dict[str, str | None]] = {}  # those of one component are replaced, never changed
         self.tombstones: dict[str, str | None] = {}
         self.history: list[Event] = []
         self.data: Suite | None = None
@@ -59,6 +59,7 @@ class System(Portable):
         self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
         self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
+        self.described: dict[str, Filed] = {}  # what was known of them then
         self.keep_snapshots = KEEP_SNAPSHOTS
         self.forgotten: list[removal.Forgotten] = []  # removed since the last save
         self._saved_events = 0
@@ -137,7 +138,7 @@ class System(Portable):
 
     # ---- growing and shrinking --------------------------------------------------------------------------------
 
-    def learn(self, data: Any, **settings: Any) -> System:
+    def learn(self, data: Any, *, groups: Iterable[str] | None = None, **settings: Any) -> System:
         """Learn new tasks; returns this system.
 
         What that does to the old ones is the method's isolation: `exact` leaves them bit-identical, `joint` trains
@@ -145,12 +146,14 @@ class System(Portable):
 
         Args:
             data: a TaskData, several, or a Suite; for joint methods known tasks may be among them.
+            groups: access groups of whoever adds them: a task that is private to another group is refused. None: the
+                owner of the files, who may do all.
             settings: changes to the method's configuration for this time (`mode="sequential"`, `epochs=20`), and
                 run settings (`device`, `precision`, `threads`, `progress`, `on_progress`); `method` names the class
                 again where a loaded system was learned with one of your own.
         """
         # By name, so that answering (and serving) does not import training.
-        importlib.import_module("polypath.learning").grow(self, data, **settings)
+        importlib.import_module("polypath.learning").grow(self, data, groups=groups, **settings)
         return self
 
     def remove(self, task: str, *, cascade: bool = False, keep_residue: bool | None = None) -> Removal:
@@ -170,7 +173,9 @@ class System(Portable):
         """
         return removal.remove(self, task, cascade, keep_residue)
 
-    def update(self, data: Any, *, tasks: Sequence[str] | None = None, **settings: Any) -> System:
+    def update(
+        self, data: Any, *, tasks: Sequence[str] | None = None, further: bool = False, **settings: Any
+    ) -> System:
         """Learn known tasks again from other data: more of it, a new class, corrected labels; returns this system.
 
         A task's components are freed and it is learned as if it were new, so nothing of the old version is in it. What
@@ -179,12 +184,14 @@ class System(Portable):
         Args:
             data: a TaskData, several, or a Suite; for joint methods other known tasks may be among them.
             tasks: which of them are learned again; None: all.
-            settings: as in `learn`.
+            further: go on from what the tasks have learned instead, with the data they were learned from (mu2net: more
+                generations, from all models there are now; a task's score never falls, others stay bit-identical).
+            settings: as in `learn`, `groups` too: a task that needs another group is refused.
 
         Raises:
-            InvalidInput: a task that is not known, or one that others build on.
+            InvalidInput: a task that is not known, or one that others build on; `further` with a method that cannot.
         """
-        importlib.import_module("polypath.updating").update(self, data, tasks, **settings)
+        importlib.import_module("polypath.updating").update(self, data, tasks, further=further, **settings)
         return self
 
     def rename(self, old: str, new: str) -> System:
@@ -233,9 +240,10 @@ class System(Portable):
                 number = 1 + sum(name.startswith(f"{task}/") for name in self.tombstones)
                 old = marks[task] = f"{task}/{number}"  # no task name holds a slash
                 self.tombstones[old] = self.tombstones.pop(task)
-                for held in self.sources.values():
-                    if task in held:
-                        held[old] = held.pop(task)
+                self.sources = {
+                    name: {old if key == task else key: group for key, group in held.items()} if task in held else held
+                    for name, held in self.sources.items()
+                }
         return marks
 
     @contextmanager
@@ -244,14 +252,12 @@ class System(Portable):
         before = {
             key: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
             for key, value in vars(self).items()
-            if key not in ("_lock", "sources")
+            if key != "_lock"
         }
-        sources = {name: dict(held) for name, held in self.sources.items()}
         try:
             yield
         except BaseException:
             vars(self).update(before)
-            self.sources = sources
             raise
 
     # ---- on disk ----------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Trial:
         self.network.take(old.fork(here), here)
         on_disk = {name: self._absent[name] for name in missing if name in self._absent}
         self.before |= on_disk
-        self._system.bring(self.network, on_disk, self._absent, self._auxiliary)
+        self._system.bring(self.network, missing, self._absent, self._auxiliary)
 
     def changed(self) -> list[str]:
         """Components that are not what they were, new ones included; call it after learning."""
@@ -78,11 +78,11 @@ class Trial:
         gone = old.components().keys() - new.components().keys()
         suspects = gone | {name for name, sha in self.before.items() if self.after.get(name) != sha}
         moved = sorted(suspects.intersection(old.components_of(tasks))) if suspects else []
-        kept, known = new.tasks, old.tasks
+        kept, known, now, then = new.tasks, old.tasks, new.path, old.path
         return moved + [
             f"path of {task}"
             for task in tasks
-            if task not in kept or _other(kept[task], known[task]) or _other(new.path(task), old.path(task))
+            if task not in kept or _other(kept[task], known[task]) or _other(now(task), then(task))
         ]
 
     def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
@@ -131,11 +131,10 @@ class Trial:
             known = old.components()
             for name, held in old.tensors(idle).items():
                 entry = filed.get(name)
-                if entry is None or name in self._auxiliary:
-                    self.network.take(old, [name])
-                    continue
-                beside = {local: old.entry(key) for local, key in known[name].auxiliary.items()}
-                if (digest(held), digest(beside) if beside else None) != (entry.sha256, entry.auxiliary):
+                traces = self._auxiliary.get(name)
+                if traces is None and known[name].auxiliary:
+                    traces = digest({local: old.entry(key) for local, key in known[name].auxiliary.items()})
+                if entry is None or (digest(held), traces) != (entry.sha256, entry.auxiliary):
                     self.network.take(old, [name])
                     continue
                 self._absent[name] = entry.sha256

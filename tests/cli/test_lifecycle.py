@@ -101,12 +101,16 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
 def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
     run = root / "run"
     kept = tiny.contents(run)
+    entry = "{name: three, dataset: 'csv:three.csv', target: y, private_to: lab}"
+    (root / "lab.yaml").write_text(f"tasks:\n  - {entry}\n")
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
         (("add", run, root / "one.yaml"), "known already"),
         (("add", run, root / "bad.yaml"), "nowhere.csv"),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
+        (("add", run, root / "lab.yaml", "--group", "office"), "task 'three' is private to 'lab'"),
+        (("update", run, root / "one.yaml", "--further"), "rsn2 cannot go on with a task it has learned"),
         (("add", root / "nothing", root / "three.yaml"), "no system"),
         (("update", run, root / "three.yaml"), "not in the system"),
         (("rename", run, "on", "x"), "Did you mean 'one'"),

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from polypath.cli.changes import Files, MethodName, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
+from polypath.cli.changes import (
+    Files,
+    Groups,
+    MethodName,
+    Proof,
+    Settings,
+    all_or_nothing,
+    prepared,
+    show_change,
+    suite_of,
+)
 from polypath.cli.show import AsJson, SystemFolder, note
 from polypath.cli.systems import folder_of
 
@@ -12,6 +22,7 @@ def add(
     files: Files,
     overrides: Settings = None,
     method: MethodName = None,
+    group: Groups = None,
     proof: Proof = True,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +37,7 @@ def add(
     known, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
         suite = suite_of(files)
-        done = lifecycle.add(where, suite, proof=proof, **settings)
+        done = lifecycle.add(where, suite, proof=proof, groups=group, **settings)
     event = done.system.history[-1]
     idle = [name for name in suite.names if name in known and name not in event.tasks]
     if idle:

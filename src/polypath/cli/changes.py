@@ -39,6 +39,16 @@ MethodName = Annotated[
 ]
 
 
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        metavar="NAME",
+        help="Add as a member of this access group (and of others, given again): tasks private to another are refused.",
+    ),
+]
+
+
 def suite_of(files: Sequence[Path]) -> Suite:
     """The tasks of one file or several."""
     from polypath.cli.suites import described

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli.changes import Files, MethodName, Proof, Settings, all_or_nothing, prepared, show_change, suite_of
+from polypath.cli.changes import (
+    Files,
+    Groups,
+    MethodName,
+    Proof,
+    Settings,
+    all_or_nothing,
+    prepared,
+    show_change,
+    suite_of,
+)
 from polypath.cli.show import AsJson, SystemFolder
 from polypath.cli.systems import folder_of
 
@@ -21,7 +31,11 @@ def update(
         ),
     ] = None,
     overrides: Settings = None,
+    further: Annotated[
+        bool, typer.Option("--further", help="Go on from what the tasks have learned, with the same data (mu2net).")
+    ] = False,
     method: MethodName = None,
+    group: Groups = None,
     proof: Proof = True,
     as_json: AsJson = False,
 ) -> None:
@@ -35,6 +49,6 @@ def update(
     _, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
         suite = suite_of(files)
-        done = lifecycle.update(where, suite, task, proof=proof, **settings)
+        done = lifecycle.update(where, suite, task, proof=proof, further=further, groups=group, **settings)
     said = f"Updated {', '.join(task or suite.names)} in {where} ({done.system.isolation})."
     show_change(done, where, said, as_json)

@@ -40,6 +40,8 @@ class Method(ABC, Generic[C]):
     network_class: ClassVar[type[Network]]
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Settings that shape the network; a system that grows keeps them."""
+    goes_on: ClassVar[bool] = False
+    """Whether a stage of a known task goes on from what the task has learned, leaving the others as they are."""
 
     def __init__(self, config: C | None = None, **values: Any) -> None:
         self.config: C = config if config is not None else self.config_class.of(values, "method")  # type: ignore[assignment]

@@ -7,7 +7,7 @@ active task iteration; a task may become active several times, and its model is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -92,6 +92,7 @@ class Mu2Net(Method[Mu2NetConfig]):
     config_class: ClassVar[type[Config]] = Mu2NetConfig
     network_class: ClassVar[type[Network]] = Layered
     fixed: ClassVar[frozenset[str]] = frozenset({"root"})
+    goes_on: ClassVar[bool] = True
 
     @property
     def isolation(self) -> Isolation:
@@ -106,6 +107,11 @@ class Mu2Net(Method[Mu2NetConfig]):
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Iterations times tasks, in order: every stage is one active task iteration."""
         return [Stage((name,)) for _ in range(self.config.iterations) for name in new]
+
+    def needs(self, network: Network, tasks: Sequence[str]) -> Collection[str]:
+        """Models of the stage's tasks that were learned before; what is sampled beside them is asked for then."""
+        assert isinstance(network, Layered)
+        return network.components_of([task for task in tasks if network.model_of(task).score is not None])
 
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
         """All passes of all children of a task; cycles and children first, more passes make more generations."""
@@ -203,6 +209,7 @@ class Search:
     def _shared(self, jobs: Sequence[Job]) -> Shared:
         config, run, latency = self.config, self.run, self.config.score.latency
         names = dict.fromkeys(name for job in jobs for name in names_of(job.genes))
+        self.network.require([name for name in names if name not in self.layers])
         return Shared(
             root=self.network.config.root,
             inputs=self.network.config.inputs,

@@ -143,7 +143,7 @@ class Columns(OutlinedColumns):
             with seeded_values(self.config.seed, "head", task_id):
                 features = self._features[task_id if task_id in self._features else "shared"]
                 self.heads[task_id] = kind_of(self.config.backbone).head(features, task.target.outputs)
-        self._components = None
+        self._look_again()
 
     def _add_column(self, key: str, inputs: InputSpec, keep: Collection[str] | None) -> None:
         with seeded_values(self.config.seed, "column", key):
@@ -154,7 +154,12 @@ class Columns(OutlinedColumns):
             if not here or (keep is not None and piece_name(piece, key) not in keep):
                 del made.pieces[piece]
         self.columns[key] = made.pieces
-        self._components = None
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Modules were made: where components are known from them, there may be new ones."""
+        if not self._outlining:
+            self._components = None
 
     def _make_column(self, inputs: InputSpec) -> Backbone:
         return backbone(self.config.backbone, inputs)
@@ -231,12 +236,13 @@ class Columns(OutlinedColumns):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a piece, then the head."""
+        if exit is None and task in self._paths:
+            return self._paths[task]
         self.require_only_exit(task, exit)
-        if task not in self._paths:
-            task_id = self._ids[task]
-            pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
-            steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
-            self._paths[task] = Path(task, (*steps, (head_name(task_id),)))
+        task_id = self._ids[task]
+        pieces = self._pieces[task_id if task_id in self._pieces else "shared"]
+        steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
+        self._paths[task] = Path(task, (*steps, (head_name(task_id),)))
         return self._paths[task]
 
     def task_named(self, name: str) -> Task:

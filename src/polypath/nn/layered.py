@@ -14,15 +14,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from polypath.core.component import Component, Path
+from polypath.core.component import Path
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
-from polypath.core.network import Network
 from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.evolved import ROOT, Candidate, LayerRecord, Model, NewLayer
 from polypath.nn.fold import folded_copy
-from polypath.nn.memory import Memory
+from polypath.nn.outlined_layers import OutlinedLayers, layer_key
 from polypath.nn.roots import HEAD, layer_of, root_of
 
 
@@ -40,7 +39,7 @@ class LayeredConfig(Config):
     seed: int = 0
 
 
-class Layered(Network):
+class Layered(OutlinedLayers):
     """See the module docstring."""
 
     config_class: ClassVar[type[LayeredConfig]] = LayeredConfig
@@ -48,16 +47,11 @@ class Layered(Network):
     def __init__(self, config: LayeredConfig, *, _empty: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleDict()
-        self.memory = Memory()
-        self.records: dict[str, LayerRecord] = {}
-        self.models: dict[int, Model] = {}
         self._tasks: dict[str, Task] = {}
         self._numbers: dict[str, int] = {}  # task -> its model
         self._next_layer, self._next_model = 0, ROOT + 1
         self.activations = 0
-        self._components: dict[str, Component] | None = None
-        self._memory_size = 0
+        self._written: dict[str | int, tuple[Config, dict[str, Any]]] = {}  # layers and models in the last plan
         if not _empty:
             self._plant()
 
@@ -68,8 +62,8 @@ class Layered(Network):
         names = []
         for slot, module in made.layers.items():
             name = self._name(slot)
-            self.layers[_key(name)] = module
-            self.records[name] = LayerRecord(slot=slot, root=True)
+            self.layers[layer_key(name)] = module
+            self._describe(name, LayerRecord(slot=slot, root=True), {})
             names.append((slot, name))
         self.models[ROOT] = Model(number=ROOT, task=None, layers=tuple(names))
 
@@ -89,25 +83,41 @@ class Layered(Network):
         return {
             "config": self.config.model_dump(mode="json"),
             "tasks": [{"task": task.to_json(), "model": self._numbers[name]} for name, task in self._tasks.items()],
-            "models": [model.model_dump(mode="json") for model in self.models.values()],
-            "layers": {name: record.model_dump(mode="json") for name, record in self.records.items()},
-            "memory": self.memory.plan(),
+            "models": [self._plain(number, model) for number, model in self.models.items()],
+            "layers": {name: self._plain(name, record) for name, record in self.records.items()},
+            "memory": {name: dict(self._traces[name]) for name in self.records if name in self._traces},
             "next": {"layer": self._next_layer, "model": self._next_model},
             "activations": self.activations,
         }
 
+    def _plain(self, key: str | int, held: Config) -> dict[str, Any]:
+        """A record or a model as JSON, made once."""
+        known = self._written.get(key)
+        if known is None or known[0] is not held:
+            self._written[key] = known = held, held.model_dump(mode="json")
+        return known[1]
+
     @classmethod
     def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
         """The layers of a plan, on the meta device."""
+        network = cls.described(plan)
+        if keep is not None:
+            network = network.excerpt(keep)
+        network.build(network.records)
+        for name in network._traces:
+            network._make_trace(name)
+        return network
+
+    @classmethod
+    def described(cls, plan: Mapping[str, Any]) -> Self:
+        """The layers of a plan, none of them built."""
         network = cls(cls.config_class.of(plan["config"]), _empty=True)
-        network.records = {name: LayerRecord.of(record) for name, record in plan["layers"].items()}
-        for name, record in network.records.items():
-            if keep is None or name in keep:
-                network.layers[_key(name)] = network._structure(record.slot, record.outputs)
-        if keep is None:
-            with torch.device("meta"):
-                network.memory.restore(plan["memory"])
+        for name, record in plan["layers"].items():
+            network._describe(name, LayerRecord.of(record), plan["memory"].get(name, {}))
+            network._written[name] = network.records[name], record
         network.models = {model["number"]: Model.of(model) for model in plan["models"]}
+        for model in plan["models"]:
+            network._written[model["number"]] = network.models[model["number"]], model
         for entry in plan["tasks"]:
             task = Task.of(entry["task"])
             network._tasks[task.name], network._numbers[task.name] = task, entry["model"]
@@ -242,14 +252,16 @@ class Layered(Network):
         steps = {name: int(count) for name, count in layer.steps.items()}
         record = LayerRecord(slot=layer.slot, outputs=layer.outputs, parent=layer.parent, steps=steps, last=task)
         name = self._keep(layer.slot, module, record)
+        if layer.momentum:
+            self._traces[name] = {local: list(trace.shape) for local, trace in layer.momentum.items()}
         for local, trace in layer.momentum.items():
             self.memory.keep(name, local, lambda trace=trace: trace.to(device))  # type: ignore[misc]
         return name
 
     def _keep(self, slot: str, module: nn.Module, record: LayerRecord) -> str:
         name = self._name(slot)
-        self.layers[_key(name)], self.records[name] = module.train(self.training), record
-        self._components = None
+        self._put(name, module)
+        self._describe(name, record, {})
         return name
 
     def _install(self, model: Model) -> Model:
@@ -261,7 +273,8 @@ class Layered(Network):
         return numbered
 
     def _device(self) -> torch.device:
-        return next(self.parameters()).device
+        here = next(self.parameters(), None)
+        return torch.device("cpu") if here is None else here.device
 
     def release(self, task: str) -> tuple[list[str], list[str]]:
         """Delete the task's model and the layers that nobody else uses.
@@ -283,6 +296,7 @@ class Layered(Network):
         """Delete models; those made from them descend from the nearest ancestor that is left."""
         for number in numbers:
             gone = self.models.pop(number)
+            self._written.pop(number, None)
             for key, model in self.models.items():
                 if model.parent == number:
                     self.models[key] = model.model_copy(update={"parent": gone.parent})
@@ -293,8 +307,8 @@ class Layered(Network):
         freed = [name for name in self.records if name not in used]
         parents = {name: self.records[name].parent for name in freed}
         for name in freed:
-            del self.layers[_key(name)], self.records[name]
-            self.memory.drop(name)
+            self._forget(name)
+            self._written.pop(name, None)
         for name, record in self.records.items():
             parent = record.parent
             while parent is not None and parent in parents:
@@ -304,31 +318,6 @@ class Layered(Network):
         self._components = None
         return freed
 
-    # ---- components and paths ---------------------------------------------------------------------------------
-
-    def components(self) -> dict[str, Component]:
-        """Every layer that is here, with its traces beside it."""
-        if self._components is None or self.memory.size != self._memory_size:
-            self._memory_size = self.memory.size
-            self._components = {
-                name: self._component(name, record)
-                for name, record in self.records.items()
-                if _key(name) in self.layers
-            }
-        return self._components
-
-    def _component(self, name: str, record: LayerRecord) -> Component:
-        key = _key(name)
-        tensors = {local: f"layers.{key}.{local}" for local in self.layers[key].state_dict()}
-        extra = self.memory.auxiliary_of(name)
-        builds_on = tuple(record.steps)
-        return Component(name, "layer", tensors, extra, capacity=record.root, parent=record.parent, builds_on=builds_on)
-
-    def path(self, task: str, exit: str | None = None) -> Path:
-        """One step a layer."""
-        self.require_only_exit(task, exit)
-        return Path(task, tuple((name,) for _, name in self.model_of(task).layers))
-
     # ---- computation ------------------------------------------------------------------------------------------
 
     def start(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -337,13 +326,9 @@ class Layered(Network):
 
     def step(self, value: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         """One layer."""
-        out: torch.Tensor = self.layers[_key(names[-1])](value)
+        out: torch.Tensor = self.layers[layer_key(names[-1])](value)
         return out
 
     def fuse(self, path: Path) -> nn.Module:
         """Copies of the layers one after the other, BatchNorm folded."""
-        return nn.Sequential(*(folded_copy(self.layers[_key(names[-1])]) for names in path.steps))
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "-")
+        return nn.Sequential(*(folded_copy(self.layers[layer_key(names[-1])]) for names in path.steps))

@@ -128,22 +128,23 @@ class OutlinedColumns(Network):
         self._pieces[task_id], self._features[task_id] = list(pieces), features
         found = {piece_name(piece, task_id): held for piece, held in pieces.items()}
         found[head_name(task_id)] = head["head"]
-        self._outlined[task_id] = {name: held for name, held in found.items() if keep is None or name in keep}
-        self._components = None
+        kept = {name: held for name, held in found.items() if keep is None or name in keep}
+        self._outlined[task_id] = kept
+        if self._components is not None:  # the new ones come last: what is known of the others stays
+            self._components = {**self._components, **{name: self._part(name, held) for name, held in kept.items()}}
 
     def _outlined_components(self) -> dict[str, Component]:
-        found: dict[str, Component] = {}
-        remembers = bool(self.memory.size)
-        for held in self._outlined.values():  # task by task: what is added comes last, in a manifest's pages too
-            for name, tensors in held.items():
-                part = self._parts.get(name)
-                if part is None or remembers or part.auxiliary:
-                    extra, place = self.memory.auxiliary_of(name), place_of(name)
-                    if part is None or part.auxiliary != extra:
-                        part = Component(name, "own", {local: f"{place}.{local}" for local in tensors}, extra)
-                        self._parts[name] = part
-                found[name] = part
-        return found
+        # Task by task: what is added comes last, in a manifest's pages too.
+        return {name: self._part(name, held) for own in self._outlined.values() for name, held in own.items()}
+
+    def _part(self, name: str, tensors: Outline) -> Component:
+        part = self._parts.get(name)
+        if part is None or self.memory.size or part.auxiliary:
+            extra, place = self.memory.auxiliary_of(name), place_of(name)
+            if part is None or part.auxiliary != extra:
+                part = Component(name, "own", {local: f"{place}.{local}" for local in tensors}, extra)
+                self._parts[name] = part
+        return part
 
     def tensors(self, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
         """As `Network.tensors`; outlines of components that are not built."""
@@ -195,15 +196,24 @@ class OutlinedColumns(Network):
         """Columns with copies of these pieces and heads, where they are built here; others are described."""
         if not self._outlining:
             return super().fork(names)
+        return self._shell({}, names)
+
+    def _shell(self, own: Mapping[str, Any], names: Iterable[str]) -> Self:
+        """A network like this one with copies of these components, where they are built, and no other modules.
+
+        Args:
+            own: attributes that it does not have in common with this one.
+            names: components.
+        """
         made = copy.copy(self)
         for key, value in vars(self).items():
-            if isinstance(value, dict | set):
-                vars(made)[key] = value.copy()
+            vars(made)[key] = own[key] if key in own else value.copy() if isinstance(value, dict | set) else value
         made._modules = {}
         made.columns, made.heads, made.memory = nn.ModuleDict(), nn.ModuleDict(), copy.deepcopy(self.memory)
         made.fetch = None
+        known = self.components()
         for name in names:
-            if name in self.components() and self._has(name):
+            if name in known and self._has(name):
                 made._put(name, copy.deepcopy(self._module(name)))
         return made
 
@@ -217,18 +227,16 @@ class OutlinedColumns(Network):
         """Copies of these pieces and heads, and the tasks that they belong to."""
         if not self._outlining:
             return super().excerpt(names)
-        made = self.fork(names)
         kept = {key_of(name) for name in names}
-        made._outlined = {
+        tasks = [task for task, key in self._ids.items() if key in kept]
+        own: dict[str, Any] = {
+            key: {task: held[task] for task in tasks if task in held}
+            for key, held in (("_tasks", self._tasks), ("_ids", self._ids), ("_plans", self._plans))
+        }
+        for key, sizes in (("_pieces", self._pieces), ("_features", self._features)):
+            own[key] = {column: sizes[column] for column in kept if column in sizes}  # type: ignore[index]
+        own["_outlined"] = {
             key: {name: held for name, held in self._outlined[key].items() if name in names} for key in kept
         }
-        made._tasks = {name: task for name, task in self._tasks.items() if self._ids[name] in kept}
-        for held in (made._ids, made._plans, made._paths):
-            for name in held.keys() - made._tasks.keys():
-                del held[name]
-        for sizes in (made._pieces, made._features):
-            for key in sizes.keys() - kept:
-                del sizes[key]
-        made._parts = {name: part for name, part in self._parts.items() if name in names}
-        made._components = None
-        return made
+        own["_parts"] = {name: self._parts[name] for name in names if name in self._parts}
+        return self._shell({**own, "_paths": {}, "_components": None}, names)

@@ -25,12 +25,38 @@ LISTED = ("components", "tasks", "history")
 _ADDRESS = re.compile(rb"[0-9a-f]{64}")
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The entries of a part of a manifest: its values, and of a mapping their keys.
+
+    Apart from each other, for a save compares all of them with those of the save before, and pairs would have to be
+    made first.
+    """
+
+    keys: Sequence[str] | None
+    values: Sequence[Any]
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any] | Sequence[Any]) -> Section:
+        """Of a mapping or a list, in its order."""
+        return cls(list(value), list(value.values())) if isinstance(value, Mapping) else cls(None, value)
+
+    def part(self, start: int, end: int) -> Section:
+        """The entries from `start` to before `end`."""
+        return Section(None if self.keys is None else tuple(self.keys[start:end]), tuple(self.values[start:end]))
+
+    def plain(self) -> list[Any]:
+        """JSON: of a mapping, [key, value] of every entry."""
+        values = [_plain(value) for value in self.values]
+        return values if self.keys is None else [list(pair) for pair in zip(self.keys, values, strict=True)]
+
+
 @dataclass(frozen=True)
 class Page:
-    """One page of a section: its address and the entries in it, of a mapping with their keys."""
+    """One page of a section: its address and the entries in it."""
 
     sha256: str
-    entries: tuple[Any, ...]
+    entries: Section
 
 
 class Pages:
@@ -83,7 +109,7 @@ class Pages:
                 raise CorruptError(f"{where} is damaged: it names pages of {section}, which it does not have")
         return found
 
-    def remember(self, head: Mapping[str, Any], sections: Mapping[str, Sequence[Any]]) -> None:
+    def remember(self, head: Mapping[str, Any], sections: Mapping[str, Section]) -> None:
         """Take what was just read as what lies in the pages.
 
         Args:
@@ -94,7 +120,7 @@ class Pages:
         for section, pages in head.get("pages", {}).items():
             entries, start, laid = sections[section], 0, []
             for sha256, count in pages:
-                laid.append(Page(sha256, tuple(entries[start : start + count])))
+                laid.append(Page(sha256, entries.part(start, start + count)))
                 start += count
             self._laid[section] = laid
 
@@ -133,9 +159,9 @@ class Pages:
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
-    def laid(self, sections: Mapping[str, Sequence[Any]]) -> Layout:
+    def laid(self, sections: Mapping[str, Section]) -> Layout:
         """Which entries go into which page; pages that did not change are those that lie there already."""
-        pages = {section: self._cut(section, list(entries)) for section, entries in sections.items()}
+        pages = {section: self._cut(section, entries) for section, entries in sections.items()}
         return Layout({section: cut for section, cut in pages.items() if cut})
 
     def write(self, layout: Layout, made: list[Path]) -> None:
@@ -157,25 +183,25 @@ class Pages:
         """Remember nothing: the next save looks at every page."""
         self._laid = {}
 
-    def _cut(self, section: str, entries: list[Any]) -> list[Page]:
+    def _cut(self, section: str, entries: Section) -> list[Page]:
         old, cut, at = self._laid.get(section, []), [], 0
         for number, page in enumerate(old):
-            size = len(page.entries)
-            if tuple(entries[at : at + size]) == page.entries:
+            size = len(page.entries.values)
+            if entries.part(at, at + size) == page.entries:
                 cut.append(page)
                 at += size
                 continue
             until = _found_again(entries, at, old[number + 1 :])
             if until is None:
                 break
-            cut += [self._page(entries[start : min(start + PAGE, until)]) for start in range(at, until, PAGE)]
+            cut += [self._page(entries.part(start, min(start + PAGE, until))) for start in range(at, until, PAGE)]
             at = until
-        full = range(at, at + (len(entries) - at) // PAGE * PAGE, PAGE)
-        return cut + [self._page(entries[start : start + PAGE]) for start in full]
+        full = range(at, at + (len(entries.values) - at) // PAGE * PAGE, PAGE)
+        return cut + [self._page(entries.part(start, start + PAGE)) for start in full]
 
-    def _page(self, entries: list[Any]) -> Page:
-        text = _text([_plain(entry) for entry in entries]).encode()
-        return Fresh(hashlib.sha256(text).hexdigest(), tuple(entries), text)
+    def _page(self, entries: Section) -> Page:
+        text = _text(entries.plain()).encode()
+        return Fresh(hashlib.sha256(text).hexdigest(), entries, text)
 
 
 @dataclass(frozen=True)
@@ -194,7 +220,7 @@ class Layout:
 
     def paged(self, section: str) -> int:
         """How many entries of a section lie in pages."""
-        return sum(len(page.entries) for page in self.pages.get(section, ()))
+        return sum(len(page.entries.values) for page in self.pages.get(section, ()))
 
     @property
     def addresses(self) -> list[str]:
@@ -203,27 +229,30 @@ class Layout:
 
     def listed(self) -> dict[str, list[list[Any]]]:
         """As the manifest names them: section -> [address, number of entries] of every page."""
-        return {section: [[page.sha256, len(page.entries)] for page in cut] for section, cut in self.pages.items()}
+        return {
+            section: [[page.sha256, len(page.entries.values)] for page in cut] for section, cut in self.pages.items()
+        }
 
 
-def sections_of(fields: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """Section -> entries (of mappings: key and value) of everything in a manifest that may grow with the system."""
+def sections_of(fields: Mapping[str, Any]) -> dict[str, Section]:
+    """Section -> entries of everything in a manifest that may grow with the system."""
     plan = {f"plan.{key}": value for key, value in fields["plan"].items() if isinstance(value, dict | list)}
     found = {**{key: fields[key] for key in LISTED}, **plan}
-    return {key: list(value.items()) if isinstance(value, dict) else value for key, value in found.items()}
+    return {key: Section.of(value) for key, value in found.items()}
 
 
-def head_text(fields: Mapping[str, Any], layout: Layout) -> str:
+def head_text(fields: Mapping[str, Any], sections: Mapping[str, Section], layout: Layout) -> str:
     """The manifest file: every value on a line, of sections the entries that lie in no page.
 
     Args:
         fields: of the manifest, in order.
+        sections: of the manifest, see `sections_of`.
         layout: what lies in pages.
     """
-    rest = {section: entries[layout.paged(section) :] for section, entries in sections_of(fields).items()}
+    rest = {name: held.part(layout.paged(name), len(held.values)).plain() for name, held in sections.items()}
 
     def section(name: str, value: Any) -> str:
-        plain = [_plain(entry) for entry in rest[name]]
+        plain = rest[name]
         lines = (f"{_text(k)}: {_text(v)}" for k, v in plain) if isinstance(value, dict) else map(_text, plain)
         return _block(lines, "{}" if isinstance(value, dict) else "[]")
 
@@ -256,21 +285,22 @@ def _well_formed(pages: Any) -> bool:
     )
 
 
-def _found_again(entries: list[Any], at: int, later: Sequence[Page]) -> int | None:
+def _found_again(entries: Section, at: int, later: Sequence[Page]) -> int | None:
     """Where in `entries`, from `at` on, one of the later pages begins; None where none of them is found."""
     for page in later:
-        if page.entries:
+        known, held = (
+            (entries.values, page.entries.values) if entries.keys is None else (entries.keys, page.entries.keys)
+        )
+        if held:
             try:
-                return entries.index(page.entries[0], at)
+                return known.index(held[0], at)
             except ValueError:
                 continue
     return None
 
 
-def _plain(entry: Any) -> Any:
-    if isinstance(entry, tuple):
-        return [entry[0], _plain(entry[1])]
-    return entry.model_dump(mode="json") if isinstance(entry, Config) else entry
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Config) else value
 
 
 def _text(value: Any) -> str:

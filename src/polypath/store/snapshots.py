@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,41 @@ class Snapshots:
         self._named = {path.name: self._named.get(path.name) or self._look(path) for path in files}
         pages = {page for _, pages in self._named.values() for page in pages}
         return self._pages.addresses(pages).union(*(found for found, _ in self._named.values()))
+
+    def unnamed(self, addresses: set[str], elsewhere: Collection[str]) -> set[str]:
+        """Those of the addresses that none of them names.
+
+        Args:
+            addresses: few; none of them is in `elsewhere`.
+            elsewhere: what a manifest names; its pages, and what is in them, are not looked at.
+        """
+        left = set(addresses)
+        for path in self.files() if left else ():
+            head, pages = self._known(path)
+            left -= {one for one in left if one in head}
+            for page in pages:
+                if left and page not in elsewhere:
+                    named = self._pages.addresses((page,))
+                    left -= {one for one in left if one in named}
+        return left
+
+    def forget(self, gone: Iterable[Path], elsewhere: Collection[str] = ()) -> set[str]:
+        """What files named that `prune` deleted, their pages included.
+
+        Args:
+            gone: the files.
+            elsewhere: what a manifest names; of its pages only the address is found.
+        """
+        found: set[str] = set()
+        for path in gone:
+            head, pages = self._named.pop(path.name, (frozenset(), []))
+            found |= head | self._pages.addresses(page for page in pages if page not in elsewhere)
+        return found
+
+    def _known(self, path: Path) -> tuple[frozenset[str], list[str]]:
+        if path.name not in self._named:
+            self._named[path.name] = self._look(path)
+        return self._named[path.name]
 
     def _look(self, path: Path) -> tuple[frozenset[str], list[str]]:
         return addresses_in(path.read_bytes()), self._pages.named(path)
@@ -155,6 +190,7 @@ class Snapshots:
         old = self.files()
         gone = old[: len(old) - keep] if keep < len(old) else []
         for path in gone:
+            self._known(path)  # for `forget`
             path.unlink(missing_ok=True)
         return gone
 

@@ -43,7 +43,7 @@ class Store:
         self.pages = Pages(self.folder)
         self.snapshots = Snapshots(self.folder, self.pages)
         self._present: frozenset[str] = frozenset()  # components that are on disk, for the manifest names them
-        self._named: set[str] | None = None  # what the manifest and the snapshots named when last collected
+        self._named: set[str] | None = None  # what the manifest named when last collected
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
         self._held = False
 
@@ -122,6 +122,7 @@ class Store:
         blobs: Mapping[str, Tensors],
         *,
         keep: bool = False,
+        retain: int | None = None,
         forget: Collection[Path] = (),
     ) -> int:
         """Save: new components first, then the manifest; returns the number of component files written.
@@ -130,6 +131,7 @@ class Store:
             manifest: names every blob it needs.
             blobs: address -> tensors; those already on disk are not written again.
             keep: make a snapshot of the manifest that is replaced.
+            retain: how many snapshots stay, the newest; None: all.
             forget: files of snapshots that are deleted with it.
 
         Raises:
@@ -146,13 +148,20 @@ class Store:
                     "choose an empty folder"
                 )
             with self.hold():
-                return self._write(manifest, blobs, keep, forget)
+                return self._write(manifest, blobs, keep, retain, forget)
         except OSError as error:
             raise StoreError(
                 f"{self.folder} could not be written ({error}); what was there before is unchanged"
             ) from error
 
-    def _write(self, manifest: Manifest, blobs: Mapping[str, Tensors], keep: bool, forget: Collection[Path]) -> int:
+    def _write(
+        self,
+        manifest: Manifest,
+        blobs: Mapping[str, Tensors],
+        keep: bool,
+        retain: int | None,
+        forget: Collection[Path],
+    ) -> int:
         self._refuse_lost_update()
         wanted = manifest.blobs()
         missing = [sha for sha in sorted(wanted - self._present) if not self.blob_path(sha).exists()]
@@ -162,8 +171,9 @@ class Store:
         before, made = self.stamp(), [self.blob_path(sha256) for sha256 in missing]
         plain = manifest.model_dump(mode="json", exclude={*LISTED, "plan"})
         fields = {key: plain.get(key, value) for key, value in vars(manifest).items()}
-        layout = self.pages.laid(sections_of(fields))
-        text = head_text(fields, layout).encode()
+        sections = sections_of(fields)
+        layout = self.pages.laid(sections)
+        text = head_text(fields, sections, layout).encode()
         try:
             for sha256 in missing:
                 self._write_blob(self.blob_path(sha256), blobs[sha256])
@@ -181,7 +191,10 @@ class Store:
             raise
         self._seen, self._present = self.stamp(), frozenset(wanted)
         self.pages.settle(layout)
-        self._collect({*wanted, *layout.addresses})
+        if forget:
+            self._named = None
+        wanted.update(layout.addresses)
+        self._collect(wanted, () if retain is None else self.snapshots.prune(retain))
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
@@ -232,7 +245,7 @@ class Store:
         with self.hold():
             gone = self.snapshots.prune(keep)
             if gone:
-                self._collect(self._wanted())
+                self._collect(self._wanted(), gone)
             return gone
 
     def undo(self) -> None:
@@ -251,18 +264,25 @@ class Store:
             self._seen, self._present = self.stamp(), frozenset()
             self.pages.forget()
             last[0].unlink()
+            self._named = None
             self._collect(self._wanted())
 
-    def _collect(self, wanted: set[str]) -> None:
-        """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter."""
+    def _collect(self, wanted: set[str], gone: Collection[Path] = ()) -> None:
+        """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter.
+
+        Args:
+            wanted: what the manifest names, its pages included.
+            gone: snapshots that were deleted since the last time.
+        """
         try:
-            wanted = wanted | self.snapshots.blobs()
             remove_leftovers(self.folder)
             remove_leftovers(self.snapshots.folder)
             if self._named is None:  # the first time everything is looked at: a killed writer may have left something
-                going = self._unnamed(wanted)
+                going = self._unnamed(wanted | self.snapshots.blobs())
             else:
-                going = [path(sha) for sha in self._named - wanted for path in (self.blob_path, self.pages.path)]
+                loose = (self._named | self.snapshots.forget(gone, wanted)) - wanted
+                loose = self.snapshots.unnamed(loose, wanted)
+                going = [path(sha) for sha in loose for path in (self.blob_path, self.pages.path)]
             for path in going:
                 path.unlink(missing_ok=True)
             self._named = wanted
