@@ -100,6 +100,7 @@ def _run(
     wall_s = time.monotonic() - began
     system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)
     if folder is not None and engine.fabric.is_global_zero:
+        engine.end()
         write_json(folder / "results.json", system.result.model_dump(mode="json"))
     engine.fabric.barrier()  # whoever returns finds the whole run on disk
     if folder is not None:

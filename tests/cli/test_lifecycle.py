@@ -94,7 +94,7 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     back = invoke("rollback", run, snapshot["id"])
     assert back.exit_code == 0 and "one, two" in back.stdout
     pruned = json.loads(invoke("prune", run, "--keep", 0, "--json").stdout)
-    assert len(pruned["deleted"]) == 2
+    assert len(pruned["deleted"]) == 2 and "000004-removed.json" not in pruned["certificates"]
     assert list(pp.load(run / "system").tasks) == ["one", "two"] and pp.load(run / "system").verify().ok
 
 
