@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, tzinfo
 import signal
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 

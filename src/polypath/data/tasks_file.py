@@ -11,7 +11,6 @@ from polypath.core.errors import InvalidInput
 from polypath.data.problems import Collected, Mistakes, Place
 from polypath.data.sources import resolved
 
-
 # Keys that stand for `dataset` where people write the kind of data as a key; such a file is one task alone, too.
 SCHEMES = ("folder", "csv", "parquet", "npz")
 

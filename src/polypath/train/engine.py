@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import signal
 import threading
 import time
@@ -330,11 +329,6 @@ class Engine:
         if self.out is not None and self.fabric.is_global_zero:
             for file in (self.out / "checkpoint").glob(f"stage-{stage:03d}-*.safetensors"):
                 file.unlink(missing_ok=True)
-
-    def end(self) -> None:
-        """All stages are saved: nothing goes on from checkpoints any more."""
-        if self.out is not None:
-            shutil.rmtree(self.out / "checkpoint", ignore_errors=True)
 
     def _checkpoint_file(self, loop: int | str) -> Path | None:
         return None if self.out is None else self.out / "checkpoint" / f"stage-{self.stage:03d}-{loop}.safetensors"
