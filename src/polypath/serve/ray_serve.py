@@ -31,7 +31,10 @@ def deployment(
     except ImportError as error:
         raise InvalidInput("Ray Serve is not installed: pip install 'polypath[serve]' 'ray[serve]'") from error
 
-    where, held, kept = str(folder), None if tokens is None else str(tokens), (limits or Limits()).model_dump()
+    limits = limits or Limits()
+    where, held, kept = str(folder), None if tokens is None else str(tokens), limits.model_dump()
+    # Ray Serve's own limit is five requests a replica: too few to make batches of, and ours are refused with a reason.
+    options.setdefault("max_ongoing_requests", limits.max_concurrency)
 
     def build() -> Any:
         from polypath.serve.app import create_app
