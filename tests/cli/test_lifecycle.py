@@ -104,7 +104,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, 
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
         (("add", run, root / "one.yaml"), "known already"),
-        (("add", run, root / "bad.yaml"), "nowhere.csv"),
+        (("add", run, root / "bad.yaml"), "bad.yaml: line 2: task 'x': "),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
         (("add", root / "nothing", root / "three.yaml"), "no system"),
