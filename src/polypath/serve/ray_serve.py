@@ -21,7 +21,8 @@ def deployment(
         folder: the system.
         tokens: file of bearer tokens; required where callers on other machines are to be answered.
         limits: of requests, a replica.
-        options: of the deployment (`name="polypath"`, `num_replicas=4`, `ray_actor_options={"num_cpus": 2}`, `autoscaling_config=...`).
+        options: of the deployment (`name="polypath"`, `num_replicas=4`, `ray_actor_options={"num_cpus": 2}`,
+            `autoscaling_config=...`).
 
     Raises:
         InvalidInput: Ray Serve is not installed.
