@@ -24,6 +24,20 @@ def test_without_ray_serve_it_says_what_to_install(images: Path, monkeypatch: py
         deployment(images)
 
 
+def test_the_deployment_is_made_with_its_options(images: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed (pip install 'ray[serve]')")
+    code = (
+        "from polypath.serve.ray_serve import deployment\n"
+        f"made = deployment({str(images)!r}, num_replicas=3)\n"
+        "found = made._bound_deployment\n"
+        "print(found.name, found.num_replicas, found.max_ongoing_requests)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    if "ModuleNotFoundError" in done.stderr or "Ray Serve is not installed" in done.stderr:
+        pytest.skip("ray is installed without its serve extra")
+    assert done.stdout.split() == ["polypath", "3", str(Limits().max_concurrency)], done.stderr
+
+
 # In a process of its own: Ray leaves threads and warnings behind.
 SERVED = """
 import json, socket, sys, urllib.error, urllib.request
@@ -69,6 +83,8 @@ def test_a_deployment_answers_as_the_system_does(tables: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     if "ModuleNotFoundError" in done.stderr:
         pytest.skip("ray is installed without its serve extra")
+    if "timed out during startup" in done.stderr:
+        pytest.skip("this machine is too busy: Ray gives its own processes 30 s to start, which cannot be changed")
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["replicas"] == ["trees"] and found["/ready"][0] == 200
