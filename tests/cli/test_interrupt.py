@@ -38,7 +38,7 @@ def interrupted(words: list[str], journal: Path, epochs: int) -> tuple[str, str]
         text=True,
         env={**os.environ},
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (journal.exists() and journal.read_text().count('"train"') >= epochs):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
         time.sleep(0.02)
