@@ -4,7 +4,10 @@ Sections (`--sections`): `threads` 32 client threads ask ten tasks at once and g
 throughput against bare_app.py around the same module, one client and 32, in turns; `memory` 20,000 requests; `together`
 ten tasks on one input against ten separate questions, by method; `bad` 5,000 generated bad requests. Targets: at least
 0.8 of the bare server from one client, at least 1.5 times it from 32 with a model of 5 ms or more at batch 1; flat
-memory; no 5xx. Sections that are not run keep the figures of the record.
+memory; no 5xx. Batching can pay where a forward of many costs less than as many forwards of one, which
+`forward_ms_by_batch` shows: in `table`, whose weights are read from memory once for all, and not in `image`, whose
+convolutions keep a core busy with one image. Sections that are not run keep the figures of the record; each names the
+commit, the load and the cores it was measured with.
 Run: python benchmarks/bench_serve.py
 """
 
@@ -33,12 +36,14 @@ from serving import (
     polypath_server,
     resident_bytes,
     rows,
+    storm,
     table_task,
 )
 from side_by_side import interleaved, ratio, write_record
 
 import polypath as pp
 from polypath.testing import tiny_images
+from polypath.train.environment import environment
 
 RECORD = Path(__file__).parents[1] / "docs" / "results" / "benchmarks" / "serve.json"
 TEN = [f"task{number}" for number in range(10)]
@@ -60,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     sections = {"threads": threads, "table": table, "image": image, "memory": memory, "together": together, "bad": bad}
     parser.add_argument("--sections", nargs="+", choices=sections, default=list(sections))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--requests", type=int, default=20_000, help="of the memory section")
     parser.add_argument("--bad", type=int, default=5_000, help="bad requests, a third of them images")
     parser.add_argument("--out")
@@ -72,8 +77,13 @@ def main() -> None:
             began = os.times()
             figures[name] = sections[name](Path(folder) / "system", args)
             ended = os.times()
-            figures[name]["load_average"] = round(os.getloadavg()[0], 1)
-            figures[name]["cores"] = os.cpu_count()
+            facts = environment(torch.device("cpu"), "32-true", torch.get_num_threads())
+            figures[name]["measured"] = {
+                "commit": facts["commit"],
+                "cpu": facts["cpu"],
+                "cores": facts["cores"],
+                "load_average": round(os.getloadavg()[0], 1),
+            }
             print(name, "wall", round(ended.elapsed - began.elapsed), "s", file=sys.stderr)
         command = "python benchmarks/bench_serve.py"
         write_record("serve", {key: figures[key] for key in sections if key in figures}, command, args.out)
@@ -107,7 +117,7 @@ def threads(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """An MLP on rows whose weights do not fit into a cache: batching reads them once for all."""
-    settings = {"backbone": {"kind": "mlp", "hidden": [4096, 3072]}}
+    settings = {"backbone": {"kind": "mlp", "hidden": [5000, 3600]}}
     built("hard_sharing", [table_task("one")], folder, **settings)
     bodies = [question("one", [row])[1] for row in rows(64)]
     return {"network": settings["backbone"], **_beside(folder, bodies, rows(1)[0], args.rounds)}
@@ -139,17 +149,24 @@ def _beside(folder: Path, bodies: list[bytes], example: Any, rounds: int) -> dic
     system = pp.load(folder)
     module, preprocess = system.extract("one"), system.tasks["one"].preprocess
     inputs = preprocess.encode(preprocess.decode([example]))
+    by_batch = {}
     with torch.inference_mode():
-        single = interleaved({"one": lambda: module(inputs)}, 30)["one"]
-    figures: dict[str, Any] = {"model_ms_batch_1": round(1000 * statistics.median(single), 3), "rounds": rounds}
+        for batch in (1, 2, 4, 8, 16, 32):
+            many = inputs.repeat(batch, *[1] * (inputs.dim() - 1))
+            seconds = interleaved({"many": lambda many=many: module(many)}, 10)["many"]
+            by_batch[str(batch)] = round(1000 * statistics.median(seconds), 3)
+    figures: dict[str, Any] = {"forward_ms_by_batch": by_batch, "rounds": rounds}
     with polypath_server(folder) as ours, bare_server(folder, "one") as bare:
-        for clients, requests in ((1, 60), (32, 480)):
+        for clients, requests in ((1, 30), (32, 192)):
             seen: dict[str, list[float]] = {"polypath": [], "bare": []}
+            batches: list[int] = []
 
             def run(
-                name: str, url: str, path: str, seen: Any = seen, clients: int = clients, n: int = requests
+                name: str, url: str, path: str, seen: Any = seen, batches: Any = batches, n: Any = (clients, requests)
             ) -> None:
-                seen[name] += crowd(url, clients, n, lambda number: (path, bodies[number % len(bodies)]))[1]
+                latencies, answers = storm(url, *n, lambda number: (path, bodies[number % len(bodies)]))
+                seen[name] += latencies
+                batches += [json.loads(one)["batch"] for one in answers] if name == "polypath" else []
 
             before = {"polypath": cpu_seconds(ours), "bare": cpu_seconds(bare)}
             seconds = interleaved(
@@ -169,6 +186,7 @@ def _beside(folder: Path, bodies: list[bytes], example: Any, rounds: int) -> dic
                 "polypath": {
                     "requests_per_second": round(requests / statistics.median(seconds["polypath"]), 1),
                     **percentiles(seen["polypath"]),
+                    "mean_batch_of_a_request": round(statistics.mean(batches), 2),
                 },
                 "bare": {
                     "requests_per_second": round(requests / statistics.median(seconds["bare"]), 1),
@@ -187,7 +205,7 @@ def memory(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         marks, sizes, done = [0.1, 0.25, 0.5, 0.75, 1.0], {}, 0
         for mark in marks:
             count = int(args.requests * mark) - done
-            crowd(url, 8, count, lambda number: asked[number % 50])
+            storm(url, 8, count, lambda number: asked[number % 50])
             done += count
             sizes[done] = resident_bytes(url)
     values = list(sizes.values())
@@ -211,8 +229,8 @@ def together(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         with polypath_server(place) as url:
             seconds = interleaved(
                 {
-                    "together": lambda: crowd(url, 1, 1, lambda _: every),
-                    "apart": lambda: crowd(url, 1, 10, lambda number: question(TEN[number], encoded)),
+                    "together": lambda: storm(url, 1, 1, lambda _: every),
+                    "apart": lambda: storm(url, 1, 10, lambda number: question(TEN[number], encoded)),
                 },
                 max(10, 4 * args.rounds),
                 warmup=2,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import selectors
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -144,6 +146,68 @@ def crowd(
     if failed:
         raise failed[0]
     return time.perf_counter() - began, latencies, answers
+
+
+class _Client:
+    """One connection of `storm`: sends the questions it is given, and knows when an answer is complete."""
+
+    def __init__(self, host: str) -> None:
+        self.host, (name, _, port) = host, host.partition(":")
+        self.socket = socket.create_connection((name, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number, self.began, self._received = 0, 0.0, b""
+
+    def send(self, number: int, path: str, body: bytes) -> None:
+        head = f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
+        self.number, self.began, self._received = number, time.perf_counter(), b""
+        self.socket.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def receive(self) -> bytes | None:
+        """The body, once all of it is there."""
+        data = self.socket.recv(65536)
+        if not data:
+            raise RuntimeError(f"the server closed the connection after {self._received[:300]!r}")
+        self._received += data
+        head, complete, body = self._received.partition(b"\r\n\r\n")
+        if not complete or len(body) < int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0]):
+            return None
+        if head.split(b" ", 2)[1] != b"200":
+            raise RuntimeError(f"{head[:80]!r}: {body[:300]!r}")
+        return body
+
+
+def storm(
+    url: str, clients: int, requests: int, question: Callable[[int], tuple[str, bytes]]
+) -> tuple[list[float], list[bytes]]:
+    """Latencies and bodies of `requests` questions from `clients` connections, each asking when it has its answer.
+
+    One thread that waits for all connections: it takes a tenth of a millisecond of processor time a request, where 32
+    Python threads with http.client would take more of two cores than a server they are to measure.
+    """
+    latencies, bodies = [0.0] * requests, [b""] * requests
+    numbers = iter(range(requests))
+    with selectors.DefaultSelector() as waiting:
+
+        def next_question(one: _Client) -> None:
+            number = next(numbers, None)
+            if number is None:
+                waiting.unregister(one.socket)
+                one.socket.close()
+            else:
+                one.send(number, *question(number))
+
+        for _ in range(clients):
+            one = _Client(url.partition("://")[2])
+            waiting.register(one.socket, selectors.EVENT_READ, one)
+            next_question(one)
+        while waiting.get_map():
+            for key, _ in waiting.select(120):
+                body = key.data.receive()
+                if body is not None:
+                    latencies[key.data.number] = time.perf_counter() - key.data.began
+                    bodies[key.data.number] = body
+                    next_question(key.data)
+    return latencies, bodies
 
 
 def cpu_seconds(url: str) -> float:

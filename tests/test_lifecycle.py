@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,41 @@ def test_a_snapshot_costs_no_component_and_only_so_many_are_kept(folder: Path) -
     add(folder, small.task(2))
     lifecycle.rollback(folder, pp.load(folder).snapshots()[-1].id)
     with_task2 = len(list((folder / "components").rglob("*.safetensors")))
-    assert len(lifecycle.prune(folder, 0)) == 2  # and what only they named
+    assert len(lifecycle.prune(folder, 0)[0]) == 2  # and what only they named
     assert len(list((folder / "components").rglob("*.safetensors"))) < with_task2
     assert pp.load(folder).verify().ok and pp.load(folder).keep_snapshots == 2
     with pytest.raises(InvalidInput, match="keep"):
         lifecycle.prune(folder, -1)
+
+
+def test_pruning_takes_the_certificates_of_states_that_are_gone_and_leaves_reports_on_removed_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        """An hour passes between two looks at it: changes of a test follow each other within a second."""
+
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            cls.looks += 1
+            return cls(2100, 1, 1, tzinfo=tz) + timedelta(hours=cls.looks)
+
+    for module in ("system", "certificate"):
+        monkeypatch.setattr(f"polypath.{module}.datetime", Clock)
+    lifecycle.rename(folder, "task1", "b")
+    lifecycle.remove(folder, "b")
+    add(folder, small.task(2))
+    add(folder, small.task(3))
+    lifecycle.rename(folder, "task2", "c")
+    left = [path.name for path in sorted((folder / "certificates").glob("*.json"))]
+    first, removed, second, third, last = left
+    assert removed == "000002-removed.json"
+    # The oldest state that is left is the one that the second `add` made.
+    assert [path.name for path in lifecycle.prune(folder, 1)[1]] == [first, second]
+    assert [path.name for path in lifecycle.prune(folder, 0)[1]] == [third]
+    assert [path.name for path in sorted((folder / "certificates").glob("*.json"))] == [removed, last]
+    assert pp.load(folder).verify().ok
 
 
 def test_with_no_snapshot_kept_a_failed_add_is_still_undone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,6 +483,7 @@ def _copied(folder: Path) -> Path:
 def test_removal_reaches_the_checkpoints_of_the_run_and_the_description_of_the_data(tmp_path: Path) -> None:
     out = tmp_path / "run"
     pp.learn("rsn2", small.suite(small.task(0), small.task(1)), out=out, **small.METHODS["rsn2"], **small.QUIET)
+    (out / "checkpoint").mkdir()  # as of a run that was killed
     (out / "checkpoint" / "stage-000-0.safetensors").write_bytes(b"weights in the middle of learning")
     report, _ = lifecycle.remove(out / "system", "task1")
     assert not list((out / "checkpoint").iterdir())

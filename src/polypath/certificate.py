@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from polypath.core.config import Config
-from polypath.core.files import write_json
+from polypath.core.errors import CorruptError
+from polypath.core.files import read_json, write_json
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.core.task import Task
@@ -303,3 +304,25 @@ def write(folder: Path, what: str, values: Mapping[str, Any], text: str | None =
     if text is not None:
         path.with_suffix(".md").write_text(text, encoding="utf-8")
     return path
+
+
+def drop_before(folder: Path, time: str) -> list[Path]:
+    """Delete the certificates of a folder that are older than a time; reports on removed tasks stay.
+
+    Args:
+        folder: the system's.
+        time: UTC, as in `Certificate.at`.
+
+    Returns:
+        The files that went. One that cannot be read stays.
+    """
+    gone = []
+    for path in sorted((folder / "certificates").glob("*.json")):
+        try:
+            values = read_json(path)
+        except CorruptError:
+            continue
+        if values.get("what") != "removed" and values.get("at", time) < time:
+            path.unlink(missing_ok=True)
+            gone.append(path)
+    return gone

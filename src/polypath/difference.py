@@ -139,8 +139,8 @@ def _renamed(old: Manifest, new: Manifest) -> dict[str, str]:
 
 
 def _altered(old: Manifest, new: Manifest, renamed: dict[str, str], moved: set[str]) -> list[str]:
-    was = network_class(old.network).restore(old.plan)
-    now = network_class(new.network).restore(new.plan)
+    was = network_class(old.network).described(old.plan)
+    now = network_class(new.network).described(new.plan)
     found = []
     for name in old.tasks:
         other = renamed.get(name, name)

@@ -124,7 +124,7 @@ def _needed(folder: Path, tasks: list[str]) -> list[str]:
     """The component files that these tasks' paths name."""
     store = Store.existing(folder)
     manifest = store.manifest()
-    network = restored(store, manifest)
+    network = restored(store, manifest, lazily=True)
     for task in tasks:
         if task not in network.tasks:
             raise UnknownName("task", task, network.tasks)

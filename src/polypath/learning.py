@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -101,6 +102,7 @@ def _run(
     wall_s = time.monotonic() - began
     system.result = record(system, suite, engine, rows, isolation=method.isolation, identity=identity, wall_s=wall_s)
     if folder is not None and engine.fabric.is_global_zero:
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # every stage is saved: nothing goes on from them
         write_json(folder / "results.json", system.result.model_dump(mode="json"))
     engine.fabric.barrier()  # whoever returns finds the whole run on disk
     if folder is not None:

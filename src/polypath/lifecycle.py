@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polypath.certificate import Certificate, Measured, certify, measured, write
+from polypath.certificate import Certificate, Measured, certify, drop_before, measured, write
 from polypath.core.errors import InvalidInput, IsolationError, StoreError
 from polypath.deletion import Deletion, leftovers, report
 from polypath.learning import as_suite
 from polypath.nn.own import Source
-from polypath.removal import dying, redact, stale
+from polypath.removal import redact, stale
 from polypath.snapshot import save
 from polypath.store import Snapshot
 from polypath.system import System, load
@@ -97,13 +97,19 @@ def rollback(folder: str | Path, snapshot: str, *, modules: Mapping[str, Source]
         return system
 
 
-def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> list[Snapshot]:
-    """Delete all but the newest snapshots of a folder's system, and what a killed process left; those that went.
+def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> tuple[list[Snapshot], list[Path]]:
+    """Delete all but the newest snapshots of a folder's system, their certificates, and what a killed process left.
+
+    A certificate goes when the states it compares are both gone: when it is older than the last change of the oldest
+    state that is left. Reports on removed tasks stay, as proof that they were removed.
 
     Args:
         folder: the system's.
         keep: how many stay; None: as many as the system is set to keep.
         remember: keep so many from now on.
+
+    Returns:
+        The snapshots that went, and the files of the certificates that did.
     """
     if keep is not None and keep < 0:
         raise InvalidInput(f"keep: a number of snapshots from 0 is required, received {keep}")
@@ -115,7 +121,10 @@ def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False
             system.save(folder)
         system.store.prune(system.keep_snapshots if keep is None else keep)
         left = {path.name for path in system.store.snapshots.files()}
-        return [one for one in before if one.path.name not in left]
+        gone = [one for one in before if one.path.name not in left]
+        events = [one.event for one in before if one.path.name in left] + system.history[-1:]
+        first = next((event.at for event in events if event is not None), "")
+        return gone, drop_before(system.store.folder, first)
 
 
 def remove(
@@ -148,23 +157,21 @@ def remove(
         proof = certify(Measured(stays, before.components), measured(system), system, "removed", done.removed)
         if not proof.identical:
             raise IsolationError(f"removing {list(done.removed)} would change {proof.moved}; nothing was removed")
-        files = dying(store, system.forgotten, system.history)
-        gone = [one for one in system.snapshots() if one.path in files]
-        papers, disk = _contents(store.folder), _sizes(store.folder)
+        disk = _sizes(store.folder)
         with uninterrupted():
-            save(system, store.folder, keep=False)
-            now, read = _sizes(store.folder), _contents(store.folder)
+            saved = save(system, store.folder, keep=False)
+            now = _sizes(store.folder)
             made = report(
                 system,
                 old,
                 done,
                 proof,
-                gone,
+                saved.snapshots,
                 task=task,
                 cascade=cascade,
                 files=len(disk.keys() - now.keys()),
                 size_bytes=sum(size for path, size in disk.items() if path not in now),
-                certificates=tuple(path.name for path, text in papers.items() if read[path] != text),
+                certificates=tuple(path.name for path in saved.certificates),
                 elsewhere=leftovers(store.folder),
             )
             return made, write(store.folder, "removed", made.model_dump(mode="json"), made.text())
@@ -172,10 +179,6 @@ def remove(
 
 def _sizes(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in (folder / "components").glob("*/*") if path.is_file()}
-
-
-def _contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in sorted((folder / "certificates").glob("*.json"))}
 
 
 @contextmanager

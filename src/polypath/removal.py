@@ -11,7 +11,7 @@ from polypath.core import accounting
 from polypath.core.accounting import Removal
 from polypath.core.errors import CorruptError
 from polypath.core.files import read_json, write_json
-from polypath.store import Event, Manifest, Store
+from polypath.store import Event, Manifest, Snapshot, Store
 from polypath.store.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def named_then(history: Sequence[Event], task: str) -> Iterable[tuple[Event, str
             name = event.tasks[0]
 
 
-def dying(store: Store, forgotten: Sequence[Forgotten], history: Sequence[Event]) -> list[Path]:
-    """Files of the snapshots that hold something of the forgotten tasks.
+def dying(store: Store, forgotten: Sequence[Forgotten], history: Sequence[Event]) -> list[Snapshot]:
+    """The snapshots that hold something of the forgotten tasks.
 
     Args:
         store: of the system.
@@ -138,10 +138,10 @@ def dying(store: Store, forgotten: Sequence[Forgotten], history: Sequence[Event]
         try:
             manifest = read_manifest(path)
         except CorruptError:
-            found.append(path)  # what it holds cannot be told, so it cannot be shown to hold nothing
+            found.append(Snapshot.of(path))  # what it holds cannot be told, so it cannot be shown to hold nothing
             continue
         if any(_holds(manifest, one, history) for one in forgotten):
-            found.append(path)
+            found.append(Snapshot.of(path, manifest))
     return found
 
 

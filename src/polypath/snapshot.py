@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -16,7 +16,7 @@ from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.nn import network_class, network_name
 from polypath.removal import dying, redact
-from polypath.store import ComponentEntry, Manifest, ProbeEntry, Store, TaskEntry
+from polypath.store import ComponentEntry, Manifest, ProbeEntry, Snapshot, Store, TaskEntry
 
 if TYPE_CHECKING:
     from polypath.system import System
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 Filed = tuple[Component | None, str | None, str | None, Mapping[str, str | None] | None]
 """What a save knew of a component: what the network said of it, its address, that of its traces, its sources."""
+
+
+class Saved(NamedTuple):
+    """What a save did.
+
+    Args:
+        folder: of the system.
+        snapshots: that held something of removed tasks and are gone.
+        certificates: files from which their values were taken out.
+    """
+
+    folder: FilePath
+    snapshots: Sequence[Snapshot] = ()
+    certificates: Sequence[FilePath] = ()
 
 
 def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
@@ -107,7 +121,7 @@ def _entry(
     )
 
 
-def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> FilePath:
+def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Saved:
     """See `System.save`; `prune=False` leaves more snapshots than are to be kept, so that the save can be undone."""
     store = Store(folder)
     own = system.store is not None and system.store.folder.resolve() == store.folder.resolve()
@@ -117,9 +131,10 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Fi
         system._bring_along()
     manifest, blobs = describe(system)
     keep = keep and own and not system.forgotten and len(system.history) != system._saved_events
+    saved = Saved(store.folder)
     with store.hold() if own else nullcontext():
         if own and system.forgotten:
-            _save_without(system, store, manifest, blobs)
+            saved = _save_without(system, store, manifest, blobs)
         else:
             store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
@@ -137,18 +152,19 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Fi
     system.described = {name: held for name, held in system.described.items() if name in parts} | fresh
     system.filed = manifest.components
     system._probes.clear()  # they are on disk
-    return store.folder
+    return saved
 
 
 def _save_without(
     system: System, store: Store, manifest: Manifest, blobs: Mapping[str, Mapping[str, torch.Tensor]]
-) -> None:
+) -> Saved:
     """Save after a removal: what held something of the removed tasks goes, their values leave the certificates."""
     forget = dying(store, system.forgotten, system.history)
     held = store.manifest().blobs() | store.snapshots.blobs()
-    store.write(manifest, blobs, forget=forget)
+    store.write(manifest, blobs, forget=[one.path for one in forget])
     gone = held - manifest.blobs() - store.snapshots.blobs()
-    redact(store.folder, sorted({name for one in system.forgotten for name in one.names}), gone)
+    names = sorted({name for one in system.forgotten for name in one.names})
+    return Saved(store.folder, forget, redact(store.folder, names, gone))
 
 
 def _refresh(system: System, shas: Mapping[str, str]) -> None:

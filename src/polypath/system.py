@@ -274,7 +274,7 @@ class System(Portable):
             StoreError: the folder holds something else, another process writes it, or the disk is full; whatever
                 system was there is unchanged.
         """
-        return save(self, FilePath(folder), snapshot)
+        return save(self, FilePath(folder), snapshot).folder
 
     def snapshots(self) -> list[Snapshot]:
         """Earlier states that the system's folder holds, oldest first; none for a system that was never saved."""

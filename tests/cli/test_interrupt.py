@@ -25,31 +25,37 @@ def components(out: Path) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in manifest["components"].items()}
 
 
+def interrupted(words: list[str], journal: Path, epochs: int) -> tuple[str, str]:
+    """What the command says where Ctrl-C comes after some epochs."""
+    # A shell that starts jobs in the background may ignore SIGINT for them; the child must not inherit that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from polypath.cli import main; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    deadline = time.monotonic() + 300
+    while not (journal.exists() and journal.read_text().count('"train"') >= epochs):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    return stdout, stderr
+
+
 def test_ctrl_c_says_how_to_go_on_and_resume_reaches_the_unbroken_result(
     invoke: Callable[..., Any], tmp_path: Path, fixed: tuple[str, ...]
 ) -> None:
     words = ["run", "part/digits", "--smoke", "--variant", "parallel", "--set", "suite.tasks=2"]
     words += ["--set", "method.epochs=15", "--set", "method.width=2", "--set", "method.evaluate_every=0", *fixed]
     out = tmp_path / "a run"  # a space: the command that is printed must be quoted
-    # A shell that starts jobs in the background may ignore SIGINT for them; the child must not inherit that.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from polypath.cli import main; main()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ},
-    )
     journal = out / "parallel" / "seed-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text().count('"train"') >= 3):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
+    stdout, stderr = interrupted([*words, "--out", str(out)], journal, epochs=3)
     assert "Traceback" not in stderr and stdout == ""
     assert not (out / "parallel" / "seed-0" / "results.json").exists()
     command = shlex.split(stderr.strip().splitlines()[-1])
@@ -58,6 +64,31 @@ def test_ctrl_c_says_how_to_go_on_and_resume_reaches_the_unbroken_result(
     assert invoke(*command[1:]).exit_code == 0
     assert invoke(*words, "--out", tmp_path / "unbroken").exit_code == 0
     assert components(out) == components(tmp_path / "unbroken")
+
+
+def test_ctrl_c_and_resume_of_own_tasks_reach_the_unbroken_result(
+    invoke: Callable[..., Any], tmp_path: Path, fixed: tuple[str, ...]
+) -> None:
+    rows = "".join(f"{n % 7},{n % 5},{'a' if n % 7 > 3 else 'b'}\n" for n in range(200))
+    (tmp_path / "plants.csv").write_text("x,y,kind\n" + rows)
+    (tmp_path / "tasks.yaml").write_text("name: kind\ndataset: csv:plants.csv\ntarget: kind\n")
+    words = ["train", str(tmp_path / "tasks.yaml"), "--method", "hard_sharing", "--set", "method.epochs=12"]
+    words += ["--set", 'method.backbone={"kind":"mlp","hidden":[4]}', "--set", "method.batch=4", *fixed]
+    out = tmp_path / "own"
+    stdout, stderr = interrupted([*words, "--out", str(out)], out / "metrics.jsonl", epochs=2)
+    assert "Traceback" not in stderr and "Data of" in stdout  # the data is shown first; of results nothing is
+    assert not (out / "results.json").exists() and list((out / "checkpoint").iterdir())
+    command = shlex.split(stderr.strip().splitlines()[-1])
+    assert command[:2] == ["polypath", "train"] and command[-1] == "--resume"
+    refused = invoke(*words, "--out", out)
+    assert refused.exit_code == 2 and "--resume" in refused.stderr
+
+    assert invoke(*command[1:]).exit_code == 0
+    assert invoke(*words, "--out", tmp_path / "unbroken").exit_code == 0
+    one, other = (json.loads((at / "system" / "manifest.json").read_text()) for at in (out, tmp_path / "unbroken"))
+    assert one["components"] == other["components"] and not (out / "checkpoint").exists()
+    epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in epochs if line["kind"] == "train"] == list(range(12))
 
 
 def test_ctrl_c_after_the_last_step_stops_the_next_variant(tmp_path: Path, fixed: tuple[str, ...]) -> None:

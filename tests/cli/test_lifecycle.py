@@ -94,7 +94,7 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     back = invoke("rollback", run, snapshot["id"])
     assert back.exit_code == 0 and "one, two" in back.stdout
     pruned = json.loads(invoke("prune", run, "--keep", 0, "--json").stdout)
-    assert len(pruned["deleted"]) == 2
+    assert len(pruned["deleted"]) == 2 and "000004-removed.json" not in pruned["certificates"]
     assert list(pp.load(run / "system").tasks) == ["one", "two"] and pp.load(run / "system").verify().ok
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, 
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
         (("add", run, root / "one.yaml"), "known already"),
-        (("add", run, root / "bad.yaml"), "nowhere.csv"),
+        (("add", run, root / "bad.yaml"), "bad.yaml: line 2: task 'x': "),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
         (("add", run, root / "lab.yaml", "--group", "office"), "task 'three' is private to 'lab'"),

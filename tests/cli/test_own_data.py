@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_read_stop_or_are_skipped(
     agency: tuple[Path, Any, Any], invoke: Invoke, tmp_path: Path
 ) -> None:
     run, bad, out = agency[0] / "run", tmp_path / "bad.csv", tmp_path / "answers.jsonl"
-    bad.write_text("area,city\n" + "20,Rome\n" * 300 + "big,Rome\n,Bari\n50,Bari\n")
+    bad.write_text("area,city\n" + "20,Rome\n" * 300 + "big,Rome\n,Bari\n30,Rome,7\n\n50,Bari\n")
     out.write_text("as it was\n")
     words = ("predict", run, "sold", bad, "--out", out)
     stopped = invoke(*words)
@@ -91,10 +91,13 @@ def test_rows_that_cannot_be_read_stop_or_are_skipped(
     assert out.read_text() == "as it was\n" and not list(tmp_path.glob(".answers*"))
     result = invoke(*words, "--on-error", "skip")
     assert result.exit_code == 0 and "301 answer(s)" in result.stderr
-    assert "2 input(s) could not be read" in result.stderr
+    assert "3 input(s) could not be read" in result.stderr
+    assert f"{bad}: line 304 has 3 cell(s), and the header has 2 columns" in result.stderr
+    assert out.stat().st_mode & 0o777 == bad.stat().st_mode & 0o777  # as of any file this user makes
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(rows) == 303 and [n for n, row in enumerate(rows) if "error" in row] == [300, 301]
-    assert rows[302]["label"] in ("True", "False") and sum(rows[302]["probabilities"].values()) == pytest.approx(1)
+    assert len(rows) == 304 and [n for n, row in enumerate(rows) if "error" in row] == [300, 301, 302]
+    assert rows[303]["label"] in ("True", "False") and sum(rows[303]["probabilities"].values()) == pytest.approx(1)
+    assert rows[303]["input"] == f"{bad}[303]"
 
     (tmp_path / "none.csv").write_text("area,city\nbig,Rome\n")
     none = invoke("predict", run, "sold", tmp_path / "none.csv", "--on-error", "skip")

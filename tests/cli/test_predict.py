@@ -124,7 +124,7 @@ def test_rows_of_a_csv_file_follow_its_header(tmp_path: Path) -> None:
     [
         ("a.csv", "age\n3\n", "['weight'] missing"),
         ("a.csv", "age,weight\n", "at least one row"),
-        ("a.csv", "age,weight\n1,2\n3\n", "line 3 has not as many values"),
+        ("a.csv", "age,weight\n1,2\n3\n", "line 3 has 1 cell(s), and the header has 2 columns"),
         ("a.csv", "age,weight\n1,heavy\n", "numbers required"),
         ("a.csv", "age,weight\n1,nan\n", "finite values required"),
         ("a.txt", "1,2", "a .csv, .npy or .npz file is required"),

@@ -51,6 +51,7 @@ def test_own_tasks_end_to_end(
     record = json.loads((out / "results.json").read_text())
     assert (record["recipe"], record["seed"], record["method"]) == ("own", 3, "part")
     assert record["config"]["config"]["modules"] == 2
+    assert not (out / "checkpoint").exists()  # nothing goes on from them
     np.save(tmp_path / "x.npy", np.zeros((3, 16, 16, 1), np.uint8))
     rows = invoke("predict", out, "upper", tmp_path / "x.npy", "--json").stdout.splitlines()
     assert [json.loads(row)["label"] in ("0", "1") for row in rows] == [True] * 3

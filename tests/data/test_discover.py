@@ -112,6 +112,24 @@ def test_an_empty_folder_says_what_is_looked_for(tmp_path: Path) -> None:
         discover(tmp_path / "none")
 
 
+def test_every_column_of_a_table_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = {"area": [1.5, 2.5, 3.5] * 4, "city": ["Bari", "Rome", "Oslo"] * 4, "sold": [True, False] * 6}
+    pq.write_table(pa.table(rows), tmp_path / "homes.parquet")
+    plain, read = pq.read_table, []
+
+    def counted(*given: object, **named: list[str]) -> object:
+        read.extend(named["columns"])
+        return plain(*given, **named)
+
+    monkeypatch.setattr(pq, "read_table", counted)
+    (found,) = discover(tmp_path)
+    assert found.tasks[0]["target"] == "sold" and found.classes == 2
+    assert sorted(read) == sorted(rows)
+
+
 def test_the_committed_schema_is_the_one_that_the_program_prints() -> None:
     committed = (ROOT / "docs" / FILE).read_text()
     assert json.loads(committed) == tasks_schema(), "run: polypath schema --out docs/tasks.schema.json"

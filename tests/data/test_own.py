@@ -256,6 +256,26 @@ def test_every_mistake_is_told_with_its_line(homes: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\nfolder: homes\n", "line 2: unknown key of task 'a' 'folder'. Write: dataset: folder:homes"),
+        ("tasks:\n- name: a\n  csv: [x]\n", "line 3: unknown key of task 'a' 'csv'. Write: dataset: csv:PATH"),
+        (
+            "name: a\ndataset: csv:homes.csv\ntraget: sold\n",
+            "line 3: unknown key of task 'a' 'traget'. Did you mean 'target'?",
+        ),
+        ("name: a\ndataset: csv:homes.csv\ny: sold\n", "line 3: unknown key of task 'a' 'y'. Did you mean 'target'?"),
+        ("name: a\ndataset: csv:homes.csv\nqqq: sold\n", "line 3: unknown key of task 'a' 'qqq'. Known: "),
+    ],
+)
+def test_an_unknown_key_says_how_it_is_written(homes: Path, text: str, said: str) -> None:
+    (homes / "tasks.yaml").write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        own(homes / "tasks.yaml")
+    assert said in str(caught.value) and "dataset: required" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"classes": [0, 7]}, "class index 7 is outside the 2 labels"),

@@ -178,7 +178,7 @@ def test_images_of_any_size_are_stretched_inside(ending: str, tmp_path: Path) ->
     stream = np.random.default_rng(0)
     image = stream.integers(0, 256, (21, 13), dtype=np.uint8)
     content = backend.built(graph, torch.zeros(2, 1, 30, 40, dtype=torch.uint8), {"polypath": "0"})
-    levels = backend.answers(content, torch.from_numpy(image)[None, None])[0].round().view(8, 8)
+    levels = backend.opened(content)(torch.from_numpy(image)[None, None])[0].round().view(8, 8)
     by_pil = np.asarray(pil.fromarray(image).resize((8, 8), pil.Resampling.BILINEAR)).astype(int)
     assert np.abs(levels.numpy() - by_pil).max() <= 1
 
@@ -219,11 +219,20 @@ def test_a_small_part_of_a_large_network_is_a_small_file(tmp_path: Path) -> None
 def test_a_file_that_would_answer_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.pt2"
     file.write_bytes(b"the old one")
-    plain = torch_file.answers
-    monkeypatch.setattr(torch_file, "answers", lambda *given: tuple(out + 1e-3 for out in plain(*given)))
+    plain = torch_file.opened
+    monkeypatch.setattr(
+        torch_file, "opened", lambda content: lambda raw: tuple(out + 1e-3 for out in plain(content)(raw))
+    )
     with pytest.raises(ParityError, match="nothing was written"):
         learned("columns").export("task1", file)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"] and file.read_bytes() == b"the old one"
+
+
+def test_the_file_is_opened_once_for_all_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, opened = torch_file.opened, []
+    monkeypatch.setattr(torch_file, "opened", lambda content: opened.append(content) or plain(content))
+    made = learned("columns").export("task1", tmp_path / "a.pt2")
+    assert opened == [(tmp_path / "a.pt2").read_bytes()] and made.difference <= 1e-4
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

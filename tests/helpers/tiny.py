@@ -118,7 +118,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "result": result,
         "components": files,
         "metrics": re.sub(r'"seconds": [0-9.e-]+', '"seconds": 0', (folder / "metrics.jsonl").read_text()),
-        "checkpoints": sorted(p.name for p in (folder / "checkpoint").iterdir()),
+        "checkpoints": sorted(p.name for p in folder.glob("checkpoint/*")),
         "left over": left,
     }
 

@@ -54,6 +54,27 @@ def test_images_that_cannot_be_used_are_refused_by_both_ways_in(
         assert "inputs[1]" in error["message"] and "Traceback" not in said.text
 
 
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_an_image_for_which_memory_runs_out_is_not_called_damaged(
+    images: Path, client: Client, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from PIL import Image
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    server, encoded = client(images), [base64.b64encode(png(GREY)).decode()]
+    with monkeypatch.context() as patched:
+        patched.setattr(*((Image, "open", full) if step == "open" else (Image.Image, "load", full)))
+        if step == "load":
+            from PIL import ImageFile
+
+            patched.setattr(ImageFile.ImageFile, "load", full)
+        said = server.post("/v1/tasks/digits/predict", json={"inputs": encoded})
+    assert said.status_code == 503 and said.json()["error"]["code"] == "out_of_memory"
+    assert server.post("/v1/tasks/digits/predict", json={"inputs": encoded}).status_code == 200
+
+
 def test_images_that_do_not_fit_are_converted_where_that_is_asked_for(images: Path, client: Client) -> None:
     server = client(images)
     wide = png(torch.zeros(3, 20, 30, dtype=torch.uint8))

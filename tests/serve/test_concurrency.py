@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,29 +77,28 @@ def test_concurrent_requests_share_batches_and_everybody_gets_his_own_answer(
                 assert found == pytest.approx(expected.probabilities[place].tolist(), abs=1e-5)
 
 
-def test_a_single_client_never_waits_for_others_and_a_crowd_waits_at_most_the_limit(tables: Path) -> None:
+@pytest.mark.parametrize(("forward_s", "limit_ms", "waits_s"), [(0.2, 100, 0.1), (0.1, 5000, 0.1)])
+def test_a_single_client_never_waits_for_others_and_one_after_a_crowd_at_most_a_forward_or_the_limit(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, forward_s: float, limit_ms: float, waits_s: float
+) -> None:
     generation = Generation(pp.load(tables), 1, guarded=False)
     stored = torch.zeros(1, 2)
+    slowly(None, monkeypatch, forward_s)
 
-    async def ask(wait_ms: float) -> tuple[float, list[int], float]:
+    async def ask() -> tuple[list[float], list[int]]:
         sizes: list[int] = []
-        batcher = Batcher(Limits(max_wait_ms=wait_ms, workers=1, max_batch=8), sizes.append)
-        question = Question(("risk",))
-        await batcher.ask(generation, question, stored)  # brings the module into memory
-        began = time.perf_counter()
-        await batcher.ask(generation, question, stored)
-        alone = time.perf_counter() - began
-        await asyncio.gather(*(batcher.ask(generation, question, stored) for _ in range(5)))
+        batcher = Batcher(Limits(max_wait_ms=limit_ms, workers=1, max_batch=8), sizes.append)
+        asked = partial(batcher.ask, generation, Question(("risk",)), stored)
+        alone = [(await asked()).ms for _ in range(2)][1]
+        await asyncio.gather(*(asked() for _ in range(5)))
         # The batch before was shared, so this one waits for company that does not come.
-        began = time.perf_counter()
-        await batcher.ask(generation, question, stored)
-        waited = time.perf_counter() - began
+        found = [alone, (await asked()).ms, (await asked()).ms]
         batcher.close()
-        return alone, sizes, waited
+        return found, sizes
 
-    alone, sizes, waited = asyncio.run(ask(400))
-    assert alone < 0.35 and sizes[:2] == [1, 1] and sizes[2:] == [1, 4, 1]
-    assert waited >= 0.39
+    (alone, after_a_crowd, then), sizes = asyncio.run(ask())
+    assert sizes == [1, 1, 1, 4, 1, 1]
+    assert after_a_crowd >= 1000 * (forward_s + waits_s) - 2 and max(alone, then) < after_a_crowd
 
 
 def test_a_request_that_fails_does_not_fail_those_in_its_batch(tables: Path) -> None:

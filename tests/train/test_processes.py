@@ -61,7 +61,6 @@ def test_one_of_them_writes(ranks: Any) -> None:
     seen = [(line["stage"], line["epoch"], line["kind"], line.get("task")) for line in lines]
     assert len(seen) == len(set(seen)) == 2 * 2 * 2  # stages, epochs, a loss and a test
     assert sorted(p.name for p in folder.iterdir() if p.name != ".lock") == [
-        "checkpoint",
         "metrics.jsonl",
         "results.json",
         "run.json",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from polypath.cli.show import listing
 
@@ -50,17 +49,21 @@ def write_answers(file: Path, task: Task, rows: Iterable[Row]) -> tuple[int, int
     Returns:
         How many inputs were answered, and how many could not be read.
     """
+    from polypath.core.files import write_atomically
+
     told, failed = 0, 0
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as opened:
-            for row in _written(opened, file.suffix.lower(), task, rows):
+
+    def write(opened: BinaryIO) -> None:
+        nonlocal told, failed
+        text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
+        try:
+            for row in _written(text, file.suffix.lower(), task, rows):
                 failed += "error" in row
                 told += "error" not in row
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        finally:
+            text.detach()  # flushes; the file is the caller's to close
+
+    write_atomically(file, write)
     return told, failed
 
 

@@ -51,11 +51,14 @@ Groups = Annotated[
 
 def suite_of(files: Sequence[Path]) -> Suite:
     """The tasks of one file or several."""
-    from polypath.cli.suites import described
+    from polypath.cli.suites import described, placed
     from polypath.core.examples import Suite
     from polypath.data import build
 
-    suites = [build(described(file)) for file in files]
+    suites = []
+    for file in files:
+        with placed(file):
+            suites.append(build(described(file)))
     if len(suites) == 1:
         return suites[0]
     configs = [suite.config for suite in suites]

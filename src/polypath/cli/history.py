@@ -76,14 +76,21 @@ def prune(
     remember: Annotated[bool, typer.Option("--remember", help="Keep so many from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete all but the newest snapshots, what only they named, and what a killed process left."""
+    """Delete all but the newest snapshots, what only they named, their certificates, and what a killed process left.
+
+    Reports on removed tasks stay.
+    """
     from polypath import lifecycle
 
-    gone = lifecycle.prune(folder_of(folder), keep, remember=remember)
+    gone, papers = lifecycle.prune(folder_of(folder), keep, remember=remember)
     if as_json:
-        print_json({"deleted": [_plain(one) for one in gone]})
+        print_json({"deleted": [_plain(one) for one in gone], "certificates": [path.name for path in papers]})
         return
     typer.echo(f"Deleted {len(gone)} snapshot(s)" + (f": {', '.join(one.id for one in gone)}." if gone else "."))
+    if papers:
+        typer.echo(
+            f"Deleted {len(papers)} certificate(s) of states that are gone: {', '.join(p.name for p in papers)}."
+        )
 
 
 def _said(event: Any) -> str:

@@ -136,10 +136,15 @@ def _rows(file: Path, task: Task, column: str | None, recorded: Sequence[str]) -
 
     if not file.is_file():
         raise InvalidInput(f"{file}: {'is a folder; name files' if file.is_dir() else 'does not exist'}")
-    start = 0
+    start, checked = 0, False
     for chunk in _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file):
-        if start == 0:
+        if isinstance(chunk, str):  # why one row cannot be read
+            yield Given(f"{file}[{start}]", error=chunk)
+            start += 1
+            continue
+        if not checked:
             _check_columns(file, task, list(chunk), column, recorded)
+            checked = True
         size = len(next(iter(chunk.values())))
         names = [f"{file}[{row}]" for row in range(start, start + size)]
         if task.preprocess.kind == "table":
@@ -228,8 +233,8 @@ def _picture(content: Any) -> Any:
         raise InvalidInput(f"image cannot be read: {said}") from error
 
 
-def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]]]:
-    """Columns of some rows at a time, as texts."""
+def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]] | str]:
+    """Columns of some rows at a time, as texts; for a row of another length than the header, what is wrong with it."""
     import csv
 
     from polypath.core.errors import InvalidInput
@@ -237,18 +242,24 @@ def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             reader = csv.reader(opened, strict=True)
-            header = next(reader, None)
+            header = next(reader, [])
             rows: list[list[str]] = []
+
+            def columns() -> Iterator[dict[str, Sequence[Any]]]:
+                if rows:
+                    yield dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+                    rows.clear()
+
             for row in reader:
-                if row and len(row) != len(header or ()):
-                    line = reader.line_num
-                    raise InvalidInput(f"{file}: line {line} has not as many values as the header has columns")
+                if row and len(row) != len(header):
+                    yield from columns()
+                    cells = f"{len(row)} cell(s), and the header has {len(header)} columns"
+                    yield f"{file}: line {reader.line_num} has {cells}"
+                    continue
                 rows += [row] if row else []
                 if len(rows) == CHUNK:
-                    yield dict(zip(header or (), map(list, zip(*rows, strict=True)), strict=True))
-                    rows = []
-            if rows:
-                yield dict(zip(header or (), map(list, zip(*rows, strict=True)), strict=True))
+                    yield from columns()
+            yield from columns()
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file}: cannot be read as CSV: {error}") from error
 

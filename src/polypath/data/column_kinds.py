@@ -89,9 +89,13 @@ def _most(tables: Tables) -> int:
 def holds_images(tables: Tables, name: str) -> bool:
     """Whether a column holds images or the paths of image files."""
     if tables.types[name] == "string":
-        cells = tables.read(name)
-        return len(cells) > 0 and str(cells[0]).lower().endswith(images.SUFFIXES)
+        return names_images(tables.read(name))
     return tables.types[name] == "image"
+
+
+def names_images(cells: Any) -> bool:
+    """Whether texts, at least the first, are names of image files."""
+    return len(cells) > 0 and str(cells[0]).lower().endswith(images.SUFFIXES)
 
 
 def weights_of(given: Any, data: TaskData) -> tuple[float, ...] | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from polypath.core.errors import InvalidInput, PolypathError
 from polypath.data import images
-from polypath.data.column_kinds import MOST_CLASSES, holds_images
+from polypath.data.column_kinds import MOST_CLASSES, names_images
 from polypath.data.rows import NAMES
 from polypath.data.sources import TABLES, open_tables
 from polypath.data.tabular import Tables, split_of
@@ -50,6 +50,23 @@ class Found:
     settings: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
     classes: int = 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one reading of a column tells.
+
+    Args:
+        role: what it could be for.
+        different: values, empty cells left out.
+        missing: cells without one.
+        regression: whether it is a target in numbers.
+    """
+
+    role: Role
+    different: int
+    missing: int
+    regression: bool
 
 
 def discover(folder: Path) -> list[Found]:
@@ -149,8 +166,9 @@ def _visible(relative: Path) -> bool:
 
 
 def _table_set(tables: Tables, dataset: str, place: Path) -> Found | None:
-    roles = {name: _role(tables, name) for name in tables.names}
-    possible = [name for name in tables.names if roles[name] in ("number", "category") and _distinct(tables, name) > 1]
+    seen = {name: _seen(tables, name) for name in tables.names}
+    roles = {name: one.role for name, one in seen.items()}
+    possible = [name for name, one in seen.items() if one.role in ("number", "category") and one.different > 1]
     targets = [name for name in possible if TARGETS.search(name)] or possible[-1:]
     if not targets:
         return None
@@ -164,8 +182,8 @@ def _table_set(tables: Tables, dataset: str, place: Path) -> Found | None:
     for target in targets:
         name = place.stem if len(targets) == 1 else target
         tasks.append({"name": name.strip() or "task", **common, "target": target})
-    sizes = [0 if _is_regression(tables, name, roles[name]) else _distinct(tables, name) for name in targets]
-    remarks = tuple(_remarks(tables, roles, targets, inputs))
+    sizes = [0 if seen[name].regression else seen[name].different for name in targets]
+    remarks = tuple(_remarks(tables, seen, targets, inputs))
     shape = kind if kind == "images" else dataset
     return Found(kind, tuple(tasks), remarks, shape, {}, len(tables.parts["train"]), max(sizes))
 
@@ -182,12 +200,13 @@ def _inputs(roles: dict[str, Role], targets: Sequence[str]) -> tuple[list[str], 
     return rows, "rows"
 
 
-def _remarks(tables: Tables, roles: dict[str, Role], targets: Sequence[str], inputs: Sequence[str]) -> Iterator[str]:
+def _remarks(tables: Tables, seen: dict[str, _Seen], targets: Sequence[str], inputs: Sequence[str]) -> Iterator[str]:
+    roles = {name: one.role for name, one in seen.items()}
     count = sum(len(part) for part in tables.parts.values())
     yield f"{count:,} rows"
     for name in targets:
-        lost = tables.read(name).null_count
-        what = "a number" if _is_regression(tables, name, roles[name]) else f"{_distinct(tables, name)} classes"
+        lost = seen[name].missing
+        what = "a number" if seen[name].regression else f"{seen[name].different} classes"
         yield f"target {name}: {what}" + (f"; {lost} rows have no value there and are left out" if lost else "")
     other = [name for name, role in roles.items() if name in inputs and role in ("number", "category")]
     if other:
@@ -202,13 +221,23 @@ def _remarks(tables: Tables, roles: dict[str, Role], targets: Sequence[str], inp
             yield f"group_column: {name} would keep equal values of {name} together in train or test"
 
 
-def _role(tables: Tables, name: str) -> Role:
+def _seen(tables: Tables, name: str) -> _Seen:
     kind = tables.types[name]
     if kind not in ("string", "number", "image"):
-        return "other"
-    if kind == "image" or holds_images(tables, name):
-        return "images"
-    cells = [cell for cell in tables.read(name).to_pylist() if cell is not None]
+        return _Seen("other", 0, 0, False)
+    held = None if kind == "image" else tables.read(name)
+    if held is None or (kind == "string" and names_images(held)):
+        return _Seen("images", 0, 0, False)
+    cells = [cell for cell in held.to_pylist() if cell is not None]
+    role = _role(name, kind, cells)
+    different = {cell for cell in cells if str(cell).strip()}
+    fractions = any(isinstance(cell, float) for cell in cells)
+    regression = role == "number" and (fractions or len(different) > MOST_CLASSES)
+    return _Seen(role, len(different), held.null_count, regression)
+
+
+def _role(name: str, kind: str, cells: Sequence[Any]) -> Role:
+    """What a column of texts or numbers could be for; `cells` are those with a value."""
     words = [str(cell) for cell in cells]
     different, count = len(set(words)), max(len(cells), 1)
     if kind == "string" and {word.strip().lower() for word in words} <= {w for known in NAMES.values() for w in known}:
@@ -223,17 +252,6 @@ def _role(tables: Tables, name: str) -> Role:
         spoken = sum(len(word.split()) for word in words) / count
         return "text" if spoken >= 3 else "name"
     return "category"
-
-
-def _distinct(tables: Tables, name: str) -> int:
-    return len({cell for cell in tables.read(name).to_pylist() if cell is not None and str(cell).strip()})
-
-
-def _is_regression(tables: Tables, name: str, role: Role) -> bool:
-    if role != "number":
-        return False
-    cells = [cell for cell in tables.read(name).to_pylist() if cell is not None]
-    return any(isinstance(cell, float) for cell in cells) or len(set(cells)) > MOST_CLASSES
 
 
 def _archives(root: Path) -> Iterator[Found]:

@@ -17,6 +17,7 @@ from polypath.data.options import DataOptions, expressions
 from polypath.data.own_tasks import Entry, Workshop
 from polypath.data.problems import Collected, Place
 from polypath.data.sources import resolved
+from polypath.data.tasks_file import SCHEMES
 from polypath.ops.losses import LOSSES
 
 METRICS = list(dict.fromkeys(name for names in METRICS_OF.values() for name in names))
@@ -146,7 +147,7 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
 
     for key in values:
         if key not in OwnTask.model_fields:
-            problems.add(place(str(key)), str(UnknownName(f"key of {where}", str(key), OwnTask.model_fields)))
+            problems.add(place(str(key)), _unknown(f"key of {where}", str(key), values[key]))
     for key, names in {"loss": list(LOSSES), "metric": METRICS}.items():
         if isinstance(values.get(key), str) and values[key] not in names:
             problems.add(place(key), f"{where}: {UnknownName(key, values[key], names)}")
@@ -156,6 +157,8 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
     except ValidationError as error:
         wrong = _by_key(error)
         for key, text in wrong:
+            if key == "dataset" and "dataset" not in values and not values.keys().isdisjoint(SCHEMES):
+                continue  # said already: what was written instead
             problems.add(place(key) if key else ("tasks", number), f"{where}: {text}")
         if not {key for key, _ in wrong} <= OwnTask.model_fields.keys() - OF_DATA:
             return None
@@ -163,6 +166,25 @@ def _checked(values: Mapping[str, Any], raw: Mapping[str, Any], number: int, pro
         wrongly = {key for key, _ in wrong}
         task = OwnTask.model_validate({key: value for key, value in known.items() if key not in wrongly})
     return task
+
+
+def _unknown(what: str, key: str, value: Any) -> str:
+    """What is wrong with a key no task has, and how it is written instead."""
+    if key in SCHEMES:
+        shown = value if isinstance(value, str) else "PATH"
+        return f"unknown {what} {key!r}. Write: dataset: {key}:{shown}"
+    meant = MEANT.get(key.lower())
+    said = str(UnknownName(what, key, OwnTask.model_fields))
+    return said if meant is None or "Did you mean" in said else f"unknown {what} {key!r}. Did you mean {meant!r}?"
+
+
+# Other words for the same thing, too far from ours for a typing mistake.
+MEANT = {"data": "dataset", "path": "dataset", "file": "dataset", "files": "dataset", "source": "dataset"} | {
+    "label": "target", "labels": "target", "y": "target", "output": "target", "x": "inputs", "features": "inputs",
+    "columns": "inputs", "text": "inputs", "image": "inputs", "type": "target_kind", "kind": "target_kind",
+    "val": "validation", "weights": "class_weights", "weight": "loss_weight", "access": "private_to",
+    "group": "group_column", "split": "split_column",
+}  # fmt: skip
 
 
 # Settings without which nothing can be said about a task's data.

@@ -11,6 +11,9 @@ from polypath.core.errors import InvalidInput
 from polypath.data.problems import Collected, Mistakes, Place
 from polypath.data.sources import resolved
 
+# Keys that stand for `dataset` where people write the kind of data as a key; such a file is one task alone, too.
+SCHEMES = ("folder", "csv", "parquet", "npz")
+
 
 def load_own(path: Path) -> dict[str, Any]:
     """The content of a file with one or more tasks, with paths that start from its folder.
@@ -22,7 +25,7 @@ def load_own(path: Path) -> dict[str, Any]:
         InvalidInput: no such file, no YAML, a key twice, or something else than tasks.
     """
     node, content = _read(path)
-    if isinstance(content, Mapping) and "tasks" not in content and "dataset" in content:
+    if _alone(content):
         content = {"tasks": [content]}
     if not isinstance(content, Mapping) or not isinstance(content.get("tasks"), list):
         raise InvalidInput(f"{path}: a mapping with a list of tasks is required, for example 'tasks: [{{name: ...}}]'")
@@ -50,9 +53,15 @@ def lines_of(path: Path) -> dict[Place, int]:
     """Line (from 1) of every key and list entry of a YAML file; a task alone counts as the first of a list."""
     node, content = _read(path)
     found: dict[Place, int] = {}
-    alone = isinstance(content, Mapping) and "tasks" not in content and "dataset" in content
-    _walk(node, ("tasks", 0) if alone else (), found)
+    _walk(node, ("tasks", 0) if _alone(content) else (), found)
     return found
+
+
+def _alone(content: Any) -> bool:
+    """Whether a file holds one task and no list of them."""
+    return (
+        isinstance(content, Mapping) and "tasks" not in content and not content.keys().isdisjoint(("dataset", *SCHEMES))
+    )
 
 
 def _read(path: Path) -> tuple[Any, Any]:

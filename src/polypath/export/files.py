@@ -21,7 +21,7 @@ from polypath.portable import PARITY, Exported
 if TYPE_CHECKING:
     from polypath.system import System
 
-# Name -> (ending, module with `built(graph, example, about) -> bytes` and `answers(file, raw) -> tensors`).
+# Name -> (ending, module with `built(graph, example, about) -> bytes` and `opened(file)(raw) -> tensors`).
 FORMATS = {"onnx": (".onnx", "polypath.export.onnx_file"), "torch": (".pt2", "polypath.export.torch_file")}
 FORMAT_VERSION = 1
 
@@ -59,8 +59,8 @@ def export_task(
         content = _built(backend.built, graph, raw[:3], about, system)
         file.write(content)
         file.flush()
-        for part in (slice(None), slice(1)):  # eight at once and one alone: the number of examples is free
-            got = _asked(task, backend, content, raw[part])
+        parts = (slice(None), slice(1))  # eight at once and one alone: the number of examples is free
+        for part, got in zip(parts, _asked(task, backend, content, [raw[part] for part in parts]), strict=True):
             differences.extend(_compared(task, a, b[part]) for a, b in zip(got, expected, strict=True))
 
     write_atomically(path, write)
@@ -120,12 +120,18 @@ def _built(
         ) from error
 
 
-def _asked(task: str, backend: Any, content: bytes, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _asked(task: str, backend: Any, content: bytes, parts: list[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+    """What the file answers for each of some raw inputs."""
+    asked = 0
     try:
-        answers: tuple[torch.Tensor, ...] = backend.answers(content, raw)
+        ask = backend.opened(content)
+        answers = []
+        for raw in parts:
+            asked = len(raw)
+            answers.append(ask(raw))
     except Exception as error:  # every runtime has its own
         raise ParityError(
-            f"export: the file of task {task!r} cannot answer {len(raw)} example(s) ({str(error).strip()[:200]}); "
+            f"export: the file of task {task!r} cannot answer {asked} example(s) ({str(error).strip()[:200]}); "
             "nothing was written. Please report it with the versions of torch and onnxruntime"
         ) from error
     return answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -76,13 +77,13 @@ def _strip(model: Any) -> None:
             node.doc_string = ""
 
 
-def answers(content: bytes, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What ONNX Runtime says for raw inputs, on one CPU thread."""
+def opened(content: bytes) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+    """What answers raw inputs: ONNX Runtime with the file, on one CPU thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: raw.numpy()})
-    return tuple(torch.from_numpy(values) for values in found)
+    name = session.get_inputs()[0].name
+    return lambda raw: tuple(torch.from_numpy(values) for values in session.run(None, {name: raw.numpy()}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,9 +39,15 @@ def built(graph: TaskGraph, example: torch.Tensor, about: dict[str, Any]) -> byt
     return deflated(file.getvalue())
 
 
-def answers(content: bytes, raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What the reloaded program says for raw inputs."""
-    with warnings.catch_warnings(), torch.no_grad():
+def opened(content: bytes) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+    """What answers raw inputs: the reloaded program."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.export.load(io.BytesIO(content)).module()
-        return tuple(module(raw))
+
+    def answers(raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return tuple(module(raw))
+
+    return answers

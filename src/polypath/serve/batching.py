@@ -1,8 +1,9 @@
 """Requests that ask the same are computed together: a queue a question, batches of what waits when a worker is free.
 
-All book-keeping happens on the event loop, so that it needs no lock; only forwards run in worker threads. A request
-waits for others only where the batch before it was shared, and at most `max_wait_ms`; while all workers are busy,
-requests gather by themselves.
+All book-keeping happens on the event loop, so that it needs no lock; only forwards run in worker threads. While all
+workers are busy, requests gather by themselves. Beside a free worker a request waits for others only where the batch
+before was shared: until as many are there again, and never longer than that batch took to compute (or `max_wait_ms`).
+Where a forward of one costs nearly as much as one of many, a small batch beside a large one only takes its processor.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +29,8 @@ from polypath.serve.settings import Limits
 log = logging.getLogger(__name__)
 
 QUEUES = 512  # remembered at most; idle ones go first
+Rows = dict[str, list[dict[str, Any]]]  # of one request: task -> one dictionary an input
+TICK = 5e-4  # seconds that a request may wait less than it should: uvloop's timers count in whole milliseconds
 
 
 class Question(NamedTuple):
@@ -51,7 +56,7 @@ class Answered(NamedTuple):
         ms: milliseconds from the queue to the answer.
     """
 
-    rows: dict[str, list[dict[str, Any]]]
+    rows: Rows
     batch: int
     ms: float
 
@@ -71,6 +76,14 @@ class _Queue:
     waiting: deque[_Waiting] = field(default_factory=deque)
     rows: int = 0
     shared: int = 1  # requests in the last batch
+    took: float = 0.0  # seconds its forward took
+
+    def due(self, limits: Limits) -> float:
+        """When its first request stops waiting for others."""
+        since = self.waiting[0].since
+        if self.rows >= limits.max_batch or len(self.waiting) >= self.shared:
+            return since
+        return since + min(self.took, limits.max_wait_ms / 1000)
 
 
 class Batcher:
@@ -87,11 +100,13 @@ class Batcher:
         self._pool = ThreadPoolExecutor(self.workers, "polypath-answer")
         self._free = self.workers
         self._queues: dict[tuple[int, Question], _Queue] = {}
+        self._asked: dict[_Queue, None] = {}  # those in which requests wait
+        self._timer: tuple[float, asyncio.TimerHandle] | None = None
 
     @property
     def waiting(self) -> int:
         """Requests in queues."""
-        return sum(len(queue.waiting) for queue in self._queues.values())
+        return sum(len(queue.waiting) for queue in self._asked)
 
     async def ask(
         self, generation: Generation, question: Question, stored: torch.Tensor, budget: Budget | None = None
@@ -109,12 +124,12 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         queue = self._queue(generation, question)
-        one = _Waiting(stored, budget, loop.time(), loop.create_future())
+        # Not the loop's clock: uvloop's stands still while callbacks run.
+        one = _Waiting(stored, budget, time.perf_counter(), loop.create_future())
         queue.waiting.append(one)
         queue.rows += len(stored)
+        self._asked[queue] = None
         self._pump(loop)
-        if self._free and queue.waiting:
-            loop.call_later(self._limits.max_wait_ms / 1000, self._pump, loop)
         return await one.answer
 
     def close(self) -> None:
@@ -133,11 +148,13 @@ class Batcher:
         return queue
 
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give free workers the queues whose first request has waited longest."""
-        while self._free:
-            now = loop.time()
-            ready = [queue for queue in self._queues.values() if queue.waiting and self._due(queue, now)]
+        """Give free workers the queues whose first request has waited longest; look again when the next is due."""
+        while self._free and self._asked:
+            now = time.perf_counter()
+            due = {queue: queue.due(self._limits) for queue in self._asked}
+            ready = [queue for queue, at in due.items() if at <= now + TICK]
             if not ready:
+                self._look_again(loop, min(due.values()), now)
                 return
             queue = min(ready, key=lambda held: held.waiting[0].since)
             batch = self._taken(queue)
@@ -145,13 +162,20 @@ class Batcher:
                 continue
             self._free -= 1
             future = loop.run_in_executor(self._pool, _computed, queue.generation, queue.question, batch)
-            future.add_done_callback(lambda done, batch=batch: self._deliver(loop, batch, done))  # type: ignore[misc]
+            future.add_done_callback(partial(self._deliver, loop, queue, batch, now))
 
-    def _due(self, queue: _Queue, now: float) -> bool:
-        waited = now - queue.waiting[0].since
-        # A tenth of a millisecond for the clock: a timer may fire that much early.
-        full = queue.rows >= self._limits.max_batch or len(queue.waiting) >= queue.shared
-        return full or waited >= self._limits.max_wait_ms / 1000 - 1e-4
+    def _look_again(self, loop: asyncio.AbstractEventLoop, at: float, now: float) -> None:
+        """Pump at that time, or earlier where that was planned already."""
+
+        def look() -> None:
+            self._timer = None
+            self._pump(loop)
+
+        if self._timer is not None:
+            if self._timer[0] <= at:
+                return
+            self._timer[1].cancel()
+        self._timer = at, loop.call_later(at - now, look)
 
     def _taken(self, queue: _Queue) -> list[_Waiting]:
         """The next batch: requests in order, as many as fit; those nobody waits for any more are dropped."""
@@ -167,11 +191,21 @@ class Batcher:
                 batch.append(one)
                 rows += len(one.stored)
         queue.shared = max(1, len(batch))
+        if not queue.waiting:
+            del self._asked[queue]
         return batch
 
-    def _deliver(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: asyncio.Future[Any]) -> None:
+    def _deliver(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        queue: _Queue,
+        batch: list[_Waiting],
+        began: float,
+        done: asyncio.Future[list[Rows | Exception]],
+    ) -> None:
         self._free += 1
-        now = loop.time()
+        now = time.perf_counter()
+        queue.took = now - began
         failed = done.exception()
         rows = sum(len(one.stored) for one in batch)
         if failed is None:
@@ -185,9 +219,6 @@ class Batcher:
             else:
                 one.answer.set_result(Answered(found, rows, 1000 * (now - one.since)))
         self._pump(loop)
-
-
-Rows = dict[str, list[dict[str, Any]]]
 
 
 def _computed(generation: Generation, question: Question, batch: list[_Waiting]) -> list[Rows | Exception]:

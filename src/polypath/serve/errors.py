@@ -70,6 +70,8 @@ def refusal(error: BaseException) -> Refused:
         code = _CODES.get(error.status_code, "refused")
         return Refused(error.status_code, code, str(error.detail), error.headers)
     log.error("a request failed", exc_info=error)
+    if isinstance(error, MemoryError):
+        return Refused(503, "out_of_memory", "the server has no memory for this request now", {"Retry-After": "5"})
     return Refused(500, "internal_error", "the server failed on this request; its log has the details")
 
 

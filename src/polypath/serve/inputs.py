@@ -89,6 +89,8 @@ def _opened(data: bytes, where: str, limits: Limits) -> Any:
         image = pil.open(io.BytesIO(data), formats=FORMATS)
     except (pil.DecompressionBombError, pil.DecompressionBombWarning):
         raise _too_many_pixels(where, "far more", limits) from None
+    except MemoryError:
+        raise  # says nothing about the image
     except Exception:  # decoders raise what they like on damaged headers
         raise InvalidInput(f"{where}: cannot be read as an image; one of {', '.join(FORMATS)} is required") from None
     width, height = image.size
@@ -96,6 +98,8 @@ def _opened(data: bytes, where: str, limits: Limits) -> Any:
         raise _too_many_pixels(where, f"{width} x {height}", limits)
     try:
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:
         raise InvalidInput(f"{where}: the image is damaged or truncated ({type(error).__name__})") from None
     return image

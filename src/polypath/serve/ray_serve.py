@@ -21,7 +21,8 @@ def deployment(
         folder: the system.
         tokens: file of bearer tokens; required where callers on other machines are to be answered.
         limits: of requests, a replica.
-        options: of the deployment (`num_replicas=4`, `ray_actor_options={"num_cpus": 2}`, `autoscaling_config=...`).
+        options: of the deployment (`name="polypath"`, `num_replicas=4`, `ray_actor_options={"num_cpus": 2}`,
+            `autoscaling_config=...`).
 
     Raises:
         InvalidInput: Ray Serve is not installed.
@@ -31,7 +32,10 @@ def deployment(
     except ImportError as error:
         raise InvalidInput("Ray Serve is not installed: pip install 'polypath[serve]' 'ray[serve]'") from error
 
-    where, held, kept = str(folder), None if tokens is None else str(tokens), (limits or Limits()).model_dump()
+    limits = limits or Limits()
+    where, held, kept = str(folder), None if tokens is None else str(tokens), limits.model_dump()
+    # Ray Serve's own limit is five requests a replica: too few to make batches of, and ours are refused with a reason.
+    options.setdefault("max_ongoing_requests", limits.max_concurrency)
 
     def build() -> Any:
         from polypath.serve.app import create_app
@@ -42,5 +46,5 @@ def deployment(
         """One replica: the application, made where it runs."""
 
     ingress: Any = serve.ingress(build)
-    made: Any = serve.deployment(name="polypath", **options)
+    made: Any = serve.deployment(**{"name": "polypath", **options})
     return made(ingress(Polypath)).bind()

@@ -18,7 +18,7 @@ class Limits(Config):
         max_per_token: prediction requests in progress of one token (429 with Retry-After).
         max_batch: inputs computed at once, gathered from requests that ask the same.
         max_wait_ms: how long a request may wait for others to share its batch. It waits only where the batch before
-            it was shared; a single client never waits.
+            it was shared, and never longer than that batch took to compute; a single client never waits.
         body_s: seconds a client may take to send a request (408).
         answer_s: seconds a request may wait for its answer (503).
         reload_s: seconds between two looks at whether the system or the tokens changed on disk.
@@ -31,7 +31,7 @@ class Limits(Config):
     max_concurrency: int = Field(256, gt=0)
     max_per_token: int = Field(64, gt=0)
     max_batch: int = Field(64, gt=0)
-    max_wait_ms: float = Field(2.0, ge=0)
+    max_wait_ms: float = Field(20.0, ge=0)
     body_s: float = Field(30.0, gt=0)
     answer_s: float = Field(60.0, gt=0)
     reload_s: float = Field(1.0, gt=0)

@@ -37,6 +37,16 @@ class Snapshot:
     tasks: tuple[str, ...]
     size_bytes: int
 
+    @classmethod
+    def of(cls, path: Path, manifest: Manifest | None = None) -> Snapshot:
+        """What a file of `snapshots/` is; without a manifest, where it cannot be read, only which."""
+        number, _, name = path.stem.partition("-")
+        if manifest is None:
+            return cls(name, int(number), path, None, (), 0)
+        size = sum(entry.size_bytes for entry in manifest.components.values())
+        event = manifest.history[-1] if manifest.history else None
+        return cls(name, int(number), path, event, tuple(manifest.tasks), size)
+
 
 class Snapshots:
     """The `snapshots/` folder of a system.
@@ -106,7 +116,7 @@ class Snapshots:
         Raises:
             CorruptError: one cannot be read; names the file.
         """
-        return [_described(path, read_manifest(path)) for path in self.files()]
+        return [Snapshot.of(path, read_manifest(path)) for path in self.files()]
 
     def last(self) -> Snapshot | None:
         """The newest; None where there is none.
@@ -115,7 +125,7 @@ class Snapshots:
             CorruptError: it cannot be read; names the file.
         """
         files = self.files()
-        return _described(files[-1], read_manifest(files[-1])) if files else None
+        return Snapshot.of(files[-1], read_manifest(files[-1])) if files else None
 
     def file(self, wanted: str) -> Path:
         """The file of a snapshot.
@@ -193,10 +203,3 @@ class Snapshots:
             self._known(path)  # for `forget`
             path.unlink(missing_ok=True)
         return gone
-
-
-def _described(path: Path, manifest: Manifest) -> Snapshot:
-    number, _, name = path.stem.partition("-")
-    size = sum(entry.size_bytes for entry in manifest.components.values())
-    event = manifest.history[-1] if manifest.history else None
-    return Snapshot(name, int(number), path, event, tuple(manifest.tasks), size)

@@ -225,7 +225,7 @@ class Engine:
         if data.val is None:
             raise InvalidInput(
                 f"task {data.name!r} has no validation split, but the method selects by validation; "
-                "build the suite with validation=0.1 or so"
+                "build the suite with validation=0.1 or so (in a task file: validation: 0.1)"
             )
         values = self._measured(network, data, data.val, exit, loss=True)[0]
         self._write_score(data.name, "val", values, exit)
