@@ -19,6 +19,7 @@ from polypath.core.errors import Cancelled, InvalidInput, PolypathError
 from polypath.core.examples import Batch, Examples, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.data import arrays
 from polypath.methods.part import PaRT
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine, Progress
@@ -105,6 +106,17 @@ def test_batches_do_not_depend_on_who_decodes_them() -> None:
         for (a, b), (c, d) in zip(first, found, strict=True):
             assert torch.equal(a, c) and torch.equal(b, d)
     assert not torch.equal(first[0][1], taken(engine().batches(plain, 8, "t", 1))[0][1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_of_images_are_channels_last_also_with_one_channel(channels: int) -> None:
+    images = torch.arange(4 * channels * 6).reshape(4, channels, 2, 3).to(torch.uint8)
+    data = arrays("t", train=(images, torch.tensor([0, 1, 0, 1])), labels=["a", "b"])
+    (batch,) = taken(engine().batches(data, 4, "t", 0))
+    assert batch[0].stride() == (6 * channels, 1, 3 * channels, channels)
+    # What counts: a layer whose weights have no layout of their own goes on in that of the images.
+    out = torch.nn.functional.conv2d(batch[0].float(), torch.ones(4, channels, 1, 1))
+    assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 # ---- stopping -------------------------------------------------------------------------------------------------
