@@ -223,7 +223,10 @@ def main() -> None:
     given = (args.images, args.batch, args.rounds)
     images, batch, rounds = (a or b for a, b in zip(given, SIZES[args.part], strict=True))
     figures = PARTS[args.part](images, batch, rounds)
-    write_record(f"mu2net_{args.part}", figures, f"python benchmarks/bench_mu2net.py --part {args.part}", args.out)
+    words = ["python benchmarks/bench_mu2net.py", "--part", args.part]
+    names = ("images", "batch", "rounds")
+    words += [f"--{name} {value}" for name, value in zip(names, given, strict=True) if value is not None]
+    write_record(f"mu2net_{args.part}", figures, " ".join(words), args.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from polypath.core.errors import InvalidInput
-from polypath.data.pipeline import Pipeline, jitter, turned, varied
+from polypath.core.preprocess import ImagePreprocess
+from polypath.data.augment import augment
+from polypath.data.pipeline import Pipeline, jitter, once, turned, varied
 
 
 def stream(seed: int = 0) -> torch.Generator:
@@ -73,3 +75,40 @@ def test_grey_images_in_three_channels_move_as_in_one() -> None:
 def test_colours_need_three_channels() -> None:
     with pytest.raises(InvalidInput, match="three channels"):
         varied(images(channels=1), Pipeline(hue=0.1), stream())
+
+
+SOME = [
+    {"crop": True, "flip": True},
+    {"flip": True},
+    {"brightness": 0.2, "contrast": 0.2},
+    {"crop": True, "saturation": 0.2, "hue": 0.2},
+    {},
+]
+
+
+@pytest.mark.parametrize("settings", SOME)
+def test_grey_images_in_three_channels_are_worked_on_once_with_the_same_bits(settings: dict[str, float]) -> None:
+    """Written out: every channel moved by itself with the same draws, then colours of all three, then normalised."""
+    pipeline, normalise = (
+        Pipeline(**settings),
+        ImagePreprocess(channels=3, height=8, width=8, mean=[0.5] * 3, std=[0.3] * 3),
+    )
+    grey = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=stream(7)).repeat(1, 3, 1, 1)
+    used = stream(8)
+    moved = torch.cat(
+        [augment(grey[:, n : n + 1], pipeline.moves, used.set_state(stream(8).get_state())) for n in range(3)], 1
+    )
+    expected = (jitter(2 * moved - 1, pipeline, used) + 1) / 2 if pipeline.jitters else moved
+    found = normalise.encode(once(varied(grey, pipeline, stream(8))))
+    assert torch.equal(found, (expected - 0.5) / torch.tensor(0.3)) and found.stride(1) == 0
+
+
+def test_images_with_colour_keep_their_channels() -> None:
+    batch = images()
+    batch[:, 1:] = batch[:, :1]
+    assert once(batch).stride(1) == 0 and torch.equal(once(batch), batch)
+    batch[3, 2, 5, 5] += 1
+    assert once(batch) is batch
+    means = ImagePreprocess(channels=3, height=6, width=6, mean=[0.1, 0.2, 0.3], std=[1.0] * 3)
+    grey = batch[:, :1].expand(-1, 3, -1, -1)
+    assert torch.equal(means.encode(grey), means.encode(grey.contiguous()))

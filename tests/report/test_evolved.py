@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,13 @@ def test_the_page_shows_evolution_where_there_was_one(there: bool, tmp_path: Pat
     if there:
         assert "Family tree of b" in page and "Family tree of a" not in page
         assert "a 25%, b 75%" in page
+
+
+def test_the_page_says_what_the_checks_found() -> None:
+    none: dict[str, Any] = {"score_falls": [], "leaks": []}
+    good = html.unescape(render(Records(Path(), (result({"evolution": {**RECORD, "checks": none}}),))))
+    assert "No task's best score fell" in good and "No private task's data reached" in good
+    fall = {"task": "a", "activation": 2, "before": 0.75, "after": 0.5}
+    checks = {"score_falls": [fall], "leaks": [{"task": "b", "data": "a"}]}
+    bad = html.unescape(render(Records(Path(), (result({"evolution": {**RECORD, "checks": checks}}),))))
+    assert "a 0.7500 to 0.5000" in bad and "reached other tasks' models: a in b" in bad

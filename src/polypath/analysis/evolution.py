@@ -21,8 +21,10 @@ def evolution_record(network: Network, lines: Sequence[Mapping[str, Any]]) -> di
     Returns:
         `components`: name -> slot, `last` (task that trained it last, None: the root's), parameters, parent, in the
         order in which they came; `models`: one for every learned task, with score, the task whose model it descends
-        from, components, hyper-parameters, and the share of every task in its training steps; `growth`: a row for every
-        active task iteration of this run, in parameters; `generations`: the children of each.
+        from, components, hyper-parameters, the optimizer steps of it and its ancestors on every task's data (up to the
+        states that were kept), and the share of every task in its layers' training steps; `growth`: a row for every
+        active task iteration of this run, in parameters; `generations`: the children of each; `checks`: what must be
+        empty, see `score_falls` and `leaks`.
     """
     if not isinstance(network, Layered):
         return {}
@@ -45,11 +47,49 @@ def evolution_record(network: Network, lines: Sequence[Mapping[str, Any]]) -> di
                 "groups": list(model.groups),
                 "components": [name for _, name in model.layers],
                 "hyperparameters": dict(model.hyperparameters),
+                "steps": {name: int(count) for name, count in model.facts.get("trained", {}).items()},
                 "shares": lineage(network, task).shares,
             }
         )
     growth = [_without(line, ("kind", "stage", "epoch")) for line in lines if "retained" in line]
-    return {"components": components, "models": models, "growth": growth, "generations": _generations(lines)}
+    checks = {"score_falls": score_falls(growth), "leaks": leaks(network)}
+    generations = _generations(lines)
+    return {"components": components, "models": models, "growth": growth, "generations": generations, "checks": checks}
+
+
+def score_falls(growth: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Active iterations after which a task's best score was lower than before: none in a search that works.
+
+    Args:
+        growth: rows of `retained` (a task), `activation` and `score`, in order.
+    """
+    best: dict[str, float] = {}
+    falls = []
+    for row in growth:
+        task, before = row["retained"], best.get(row["retained"])
+        if before is not None and row["score"] < before:
+            found = {"task": task, "activation": row["activation"], "before": before, "after": row["score"]}
+            falls.append(found)
+        best[task] = row["score"]
+    return falls
+
+
+def leaks(network: Layered) -> list[dict[str, str]]:
+    """Models that a private task's data reached outside its group: none where access works.
+
+    Looked at are the steps of every layer, ancestors included, and the models that a model descends from.
+    """
+    groups = {task: network.model_of(task).groups for task in network.tasks}
+    found = []
+    for task in network.tasks:
+        line = lineage(network, task)
+        seen = {name for layer in line.layers for name in layer.steps}
+        seen |= {owner for number in line.ancestors if (owner := network.models[number].task) is not None}
+        # A model carries the group of every private task in its ancestry: one that does not carry it must not know it.
+        for source in sorted(seen - {task}):
+            if not set(groups.get(source, ())) <= set(groups[task]):
+                found.append({"task": task, "data": source})
+    return found
 
 
 def _generations(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

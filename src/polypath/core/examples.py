@@ -45,7 +45,7 @@ class TensorSource:
 
     def take(self, index: torch.Tensor) -> torch.Tensor:
         """Rows `index`, stacked."""
-        return self.values[index]
+        return self.values.index_select(0, index)  # several times as fast as values[index], the same rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,11 +68,19 @@ class ImagePreprocess(Config):
         return torch.cat([self._from_one(item) for item in items])
 
     def encode(self, stored: torch.Tensor) -> torch.Tensor:
-        """float32 (n, channels, height, width), normalised; floats in [0, 1] are taken as pixels too."""
-        pixels = stored.float() / 255 if stored.dtype == torch.uint8 else stored
-        mean = torch.tensor(self.mean, device=stored.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=stored.device).view(-1, 1, 1)
-        return (pixels - mean) / std
+        """float32 (n, channels, height, width), normalised; floats in [0, 1] are taken as pixels too.
+
+        A batch whose channels are one in memory (an expanded grey image) is normalised once where all channels have
+        one mean and deviation, and stays expanded.
+        """
+        one = stored.ndim == 4 and stored.stride(1) == 0 and len({*self.mean}) == len({*self.std}) == 1
+        pixels = stored[:, :1] if one else stored
+        pixels = pixels.float() / 255 if stored.dtype == torch.uint8 else pixels
+        count = 1 if one else None
+        mean = torch.tensor(self.mean[:count], device=stored.device).view(-1, 1, 1)
+        std = torch.tensor(self.std[:count], device=stored.device).view(-1, 1, 1)
+        encoded = (pixels - mean) / std
+        return encoded.expand(stored.shape) if one else encoded
 
     def _from_one(self, item: Any) -> torch.Tensor:
         from PIL import Image as pil

@@ -82,6 +82,8 @@ def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generato
             warped, ends = draw_perspective(op, count, height, width, generator)
         elif isinstance(op, (HorizontalFlip, PadCrop)):
             moves.append(_draw_move(op, count, generator))
+    if all(isinstance(op, HorizontalFlip) for op in ops):
+        return _mirrored(batch, np.logical_xor.reduce([drawn for _, drawn in moves]))
     rows, columns, weight = _origins(moves, count, height, width)
     chosen, rest = np.flatnonzero(warped), np.flatnonzero(~warped)
 
@@ -103,6 +105,12 @@ def _geometry(batch: torch.Tensor, ops: list[Augment], generator: torch.Generato
     if weight is not None:
         out.mul_(there(weight[0])).mul_(there(weight[1]))
     return out.div_(scale)  # divided last, as `encode` does: a pixel that only moved keeps its exact value
+
+
+def _mirrored(batch: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """Floats in [0, 1], the chosen images (B,) mirrored."""
+    flips = torch.from_numpy(chosen).to(batch.device)[:, None, None, None]
+    return _unit(torch.where(flips, batch.flip(-1), batch))
 
 
 def draw_perspective(

@@ -72,12 +72,31 @@ def varied(batch: torch.Tensor, pipeline: Pipeline, generator: torch.Generator) 
     """
     if pipeline.deterministic:
         return batch
-    # Grey images carried in three equal channels are moved once.
-    grey = batch.ndim == 4 and batch.shape[1] == 3 and bool((batch[:, 1:] == batch[:, :1]).all())
-    moved = augment(batch[:, :1] if grey else batch, pipeline.moves, generator)
-    if grey:
-        moved = moved.expand(-1, 3, -1, -1)
-    return (jitter(2 * moved - 1, pipeline, generator) + 1) / 2 if pipeline.jitters else moved
+    folded = once(batch)
+    grey = folded is not batch
+    moved = augment(folded[:, :1] if grey else batch, pipeline.moves, generator)
+    if pipeline.jitters:
+        # The brightest channel of a grey pixel is every channel: saturation and hue leave it as it is, bit for bit.
+        colours = pipeline.changed(saturation=0.0, hue=0.0) if grey else pipeline
+        moved = (jitter(2 * moved - 1, colours, generator) + 1) / 2
+    return moved.expand(-1, 3, -1, -1) if grey else moved
+
+
+def once(batch: torch.Tensor) -> torch.Tensor:
+    """Grey images carried in three equal channels as one channel that is seen three times; others as they are.
+
+    What changes every channel alike need be done to the first only, and `encode` of such a batch does so.
+
+    Args:
+        batch: (n, channels, height, width), decoded.
+    """
+    if batch.ndim != 4 or batch.shape[1] != 3 or batch.dtype != torch.uint8 or not batch.is_contiguous():
+        return batch
+    planes = batch.flatten(2)
+    if planes.shape[2] % 8 == 0:
+        planes = planes.view(torch.int64)  # eight pixels compared at once
+    grey = torch.equal(planes[:, 0], planes[:, 1]) and torch.equal(planes[:, 0], planes[:, 2])
+    return batch[:, :1].expand(-1, 3, -1, -1) if grey else batch
 
 
 def jitter(values: torch.Tensor, pipeline: Pipeline, generator: torch.Generator) -> torch.Tensor:

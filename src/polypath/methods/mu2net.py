@@ -8,7 +8,7 @@ active task iteration; a task may become active several times, and its model is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,7 @@ class Mu2NetConfig(EvolutionConfig):
         generations: of an active task iteration.
         children: of a generation, trained side by side.
         cycles: of training and validation that every child gets.
+        cycles_of: tasks whose children get another number of cycles, for controls; names of no task do not matter.
         samples: training examples between two validations, at most one pass over the data.
         batch: examples a step.
         validation: most validation examples that score a child.
@@ -61,6 +62,7 @@ class Mu2NetConfig(EvolutionConfig):
     generations: int = Field(4, gt=0)
     children: int = Field(8, gt=0)
     cycles: int = Field(4, gt=0)
+    cycles_of: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     samples: int = Field(51_200, gt=0)
     batch: int = Field(512, gt=0)
     validation: int = Field(5_120, gt=0)
@@ -119,8 +121,7 @@ class Mu2Net(Method[Mu2NetConfig]):
         children = max(1, min(self.config.children, passes // cycles))
         left = max(1, passes // (cycles * children))
         iterations = min(self.config.iterations, left)
-        sizes = {"cycles": cycles, "children": children, "iterations": iterations}
-        return {**sizes, "generations": left // iterations}
+        return dict(cycles=cycles, children=children, iterations=iterations, generations=left // iterations)
 
     def learn(self, network: Network, data: Sequence[TaskData], run: Run) -> None:
         """One active task iteration of each task of the stage."""
@@ -216,7 +217,7 @@ class Search:
             data=TaskData(self.data.task, self.data.train, self.data.val),
             validation=self._validation,
             sources={name: self._source(name) for name in names},
-            cycles=config.cycles,
+            cycles=config.cycles_of.get(self.data.name, config.cycles),
             samples=config.samples,
             batch=config.batch,
             clip=config.clip,

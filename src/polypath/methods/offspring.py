@@ -26,7 +26,7 @@ from polypath.core.seeds import generator, seeded
 from polypath.core.task import Task
 from polypath.core.threads import threads
 from polypath.data import batches
-from polypath.data.pipeline import Pipeline, varied
+from polypath.data.pipeline import Pipeline, once, varied
 from polypath.methods.jobs import Job, Shared, Source, steps_of
 from polypath.methods.prefix import CHUNK, Prefix, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
@@ -239,6 +239,7 @@ class Offspring:
         inputs = examples.inputs(rows).to(self.device)
         if split == "train" and self.pipeline is not None:
             inputs = varied(inputs, self.pipeline, stream)
+        inputs = once(inputs)
         value = data.task.preprocess.encode(inputs)
         if value.ndim == 4:
             value = value.contiguous(memory_format=torch.channels_last)

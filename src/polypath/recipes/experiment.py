@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from polypath.core import accounting
 from polypath.core.config import Config
@@ -22,6 +22,7 @@ from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
 from polypath.recipes import Size, recipe
+from polypath.recipes.following import Follows, followed
 from polypath.recipes.overrides import override
 from polypath.system import System
 from polypath.train.config import RunConfig
@@ -40,6 +41,7 @@ class Variant(Config):
         analysis: what is computed from the learned system for the report.
         suite: what it learns instead of the experiment's suite (smaller images, shorter texts).
         tasks: only these tasks of the suite.
+        follows: settings that are known only when another variant's run of the same seed is finished.
     """
 
     method: str
@@ -47,6 +49,12 @@ class Variant(Config):
     analysis: tuple[Analysis, ...] = ()
     suite: dict[str, Any] | None = None
     tasks: tuple[str, ...] = ()
+    follows: Follows | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_where_it_is_set(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs that were begun before `follows` was there can still be resumed."""
+        return {key: value for key, value in written(self).items() if key != "follows" or value is not None}
 
 
 class Experiment(RunConfig):
@@ -80,7 +88,27 @@ class Experiment(RunConfig):
             raise ValueError(f"main variant {self.main!r} is not among {list(self.variants)}")
         if not set(self.by_default) <= set(self.variants):
             raise ValueError(f"by_default: variants {list(self.by_default)} are not all among {list(self.variants)}")
+        for name, variant in self.variants.items():
+            known = {key for key, other in self.variants.items() if other.follows is None}
+            if variant.follows is not None and variant.follows.variant not in known:
+                wanted = variant.follows.variant
+                raise ValueError(
+                    f"variant {name!r} takes settings from the finished run of {wanted!r} with the same seed, which is "
+                    f"not part of this run; run both in one folder: --variant {wanted} --variant {name}"
+                )
         return self
+
+    @property
+    def in_order(self) -> list[tuple[str, Variant]]:
+        """Variants as they run: one that follows another comes behind it."""
+        named = list(self.variants)
+
+        def place(item: tuple[str, Variant]) -> tuple[int, int]:
+            own = (named.index(item[0]), 0)
+            follows = item[1].follows
+            return own if follows is None else max(own, (named.index(follows.variant), 1))
+
+        return sorted(self.variants.items(), key=place)
 
     def run_config(self) -> dict[str, Any]:
         """The run settings alone."""
@@ -269,8 +297,9 @@ def run_experiment(
     results = []
     for seed in experiment.seeds:
         suites = first if first is not None and seed == experiment.seeds[0] else suites_of(experiment, seed)
-        for key, variant in experiment.variants.items():
+        for key, variant in experiment.in_order:
             folder = out / key / f"seed-{seed}"
+            found = {} if variant.follows is None else followed(variant.follows, key, out, seed)
             system = learn(
                 variant.method,
                 suites[key],
@@ -280,7 +309,7 @@ def run_experiment(
                 progress=progress,
                 on_progress=on_progress,
                 labels={"recipe": experiment.recipe, "variant": key, "size": experiment.size},
-                **variant.config,
+                **{**variant.config, **found},
                 **experiment.run_config(),
             )
             assert isinstance(system.result, Result)

@@ -193,7 +193,27 @@ def evolution(records: Records) -> dict[str, Any] | None:
         "settings": Markup(growth.hyperparameter_figure(record["models"]) or ""),
         "trees": [(task, Markup(svg)) for task, svg in trees.items() if svg],
         "grid": Grid("Models of every task", header, tuple(rows)),
+        "checks": _checked(record.get("checks")),
     }
+
+
+def _checked(checks: dict[str, Any] | None) -> str:
+    """What the checks of an evolved system found, as sentences; nothing where a record has none."""
+    if checks is None:
+        return ""
+    falls = ", ".join(f"{f['task']} {f['before']:.4f} to {f['after']:.4f}" for f in checks["score_falls"])
+    leaks = ", ".join(f"{leak['data']} in {leak['task']}" for leak in checks["leaks"])
+    first = (
+        f"A task's best score fell from one active iteration to a later one: {falls}."
+        if falls
+        else ("No task's best score fell from one active iteration to a later one.")
+    )
+    second = (
+        f"Private data reached other tasks' models: {leaks}."
+        if leaks
+        else ("No private task's data reached a model outside its group (steps of all layers and their ancestors).")
+    )
+    return f"{first} {second}"
 
 
 def confusion(records: Records) -> list[Markup]:

@@ -116,16 +116,7 @@ class Engine:
         loaded = streams.stream(data, rows, self.device, stream, augment, workers=self.config.workers)
         for batch in loaded:
             self.samples += len(batch) * world
-            yield Batch(self._laid_out(batch.inputs), batch.targets)
-
-    def _laid_out(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Channels-last. One channel is both layouts at once: its strides say in which one the layers shall go on."""
-        if inputs.ndim != 4:
-            return inputs
-        if inputs.shape[1] > 1:
-            return inputs.contiguous(memory_format=torch.channels_last)
-        height, width = inputs.shape[2:]
-        return inputs.contiguous().as_strided(inputs.shape, (height * width, 1, width, 1))
+            yield Batch(streams.channels_last(batch.inputs), batch.targets)
 
     def place(self, network: Network) -> None:
         """To the device, channels-last: the layout in which convolutions run fastest on CPUs and GPUs alike."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polypath.recipes.experiment import Variant
+from polypath.recipes.following import Follows
 
 # Values in [-1, 1], as the authors' pipeline makes them; grey images in three channels.
 PIXELS: dict[str, Any] = {"normalise": {"mean": [0.5] * 3, "std": [0.5] * 3}, "channels": 3}
@@ -21,16 +22,19 @@ def searched(config: Mapping[str, Any], **changes: Any) -> Variant:
     return Variant(method="mu2net", config={**config, **changes})
 
 
-def alone(config: Mapping[str, Any], cycles: int, blocks: int | None = None) -> Variant:
+def alone(config: Mapping[str, Any], cycles: int, blocks: int | None = None, winners_of: str | None = None) -> Variant:
     """Every task by itself: one child of the root, all of it trained, with the default settings and no search.
 
     Args:
         config: of the search that it is compared with.
         cycles: of training, one pass each; the learning rate falls to 0 over all of them.
         blocks: that are put into the root.
+        winners_of: a variant; as many cycles as its winner of the same task and seed and that model's ancestors had
+            replace `cycles`, which then serves plans only.
     """
     settings: dict[str, Any] = {**config.get("hyperparameters", {}), "mu": [0.0]}
     if blocks is not None:
         settings["num_layers"] = [blocks]
     one = {"iterations": 1, "generations": 1, "children": 1, "parents": "root", "clone": 1.0}
-    return searched(config, **one, cycles=cycles, hyperparameters=settings)
+    made = searched(config, **one, cycles=cycles, hyperparameters=settings)
+    return made if winners_of is None else made.changed(follows=Follows(variant=winners_of, rule="winner_passes"))

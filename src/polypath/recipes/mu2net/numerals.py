@@ -6,8 +6,9 @@ learning rate, schedule and image settings evolve. 80 % of the stored training i
 shows a figure and no accuracies.
 Controls: `mu1` trains every layer of every child, `mu0` only heads, `frozen` all but embedding, class token and
 position; `alone_winner` and `alone_all` train each task by itself from the same root with three blocks, all of it, for
-about as many passes as a winner and its ancestors have, and for as many as all children of the task have together.
-Quick: one iteration x 3 x 4 x 4, batch 128, 200 images a class; the search and `mu1`.
+as many passes as the winner of the same seed and its ancestors had (read from the finished run of `mu2net` in the same
+folder), and for as many as all children of the task had together.
+Three seeds. Quick: one seed, one iteration x 3 x 4 x 4, batch 128, 200 images a class; the search and `mu1`.
 Run: polypath run mu2net/numerals --out runs/numerals
 """
 
@@ -57,8 +58,8 @@ def experiment(size: Size = "full") -> Experiment:
     ]
     variants = {
         "mu2net": searched(config),
+        "alone_winner": alone(config, cycles=resolved.cycles, blocks=BLOCKS, winners_of="mu2net"),
         "mu1": searched(config, clone=1.0),
-        "alone_winner": alone(config, cycles=max(every // 16, 1), blocks=BLOCKS),
         "alone_all": alone(config, cycles=every, blocks=BLOCKS),
         "mu0": searched(config, clone=0.0),
         "frozen": searched(config, clone=1.0, freeze=3),
@@ -75,4 +76,5 @@ def experiment(size: Size = "full") -> Experiment:
         variants=variants,
         main="mu2net",
         by_default=default[size],
+        seeds=(0, 1, 2) if size == "full" else (0,),
     )
