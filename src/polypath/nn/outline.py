@@ -128,7 +128,7 @@ class OutlinedColumns(Network):
         self._pieces[task_id], self._features[task_id] = list(pieces), features
         found = {piece_name(piece, task_id): held for piece, held in pieces.items()}
         found[head_name(task_id)] = head["head"]
-        kept = {name: held for name, held in found.items() if keep is None or name in keep}
+        kept: dict[str, Outline] = {name: held for name, held in found.items() if keep is None or name in keep}
         self._outlined[task_id] = kept
         if self._components is not None:  # the new ones come last: what is known of the others stays
             self._components = {**self._components, **{name: self._part(name, held) for name, held in kept.items()}}
@@ -234,7 +234,7 @@ class OutlinedColumns(Network):
             for key, held in (("_tasks", self._tasks), ("_ids", self._ids), ("_plans", self._plans))
         }
         for key, sizes in (("_pieces", self._pieces), ("_features", self._features)):
-            own[key] = {column: sizes[column] for column in kept if column in sizes}  # type: ignore[index]
+            own[key] = {column: sizes[column] for column in kept if column in sizes}
         own["_outlined"] = {
             key: {name: held for name, held in self._outlined[key].items() if name in names} for key in kept
         }

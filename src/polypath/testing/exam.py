@@ -107,7 +107,7 @@ class Candidate:
 
         Weight decay moves every parameter that an optimizer holds, with or without a gradient.
         """
-        decay = {"weight_decay": 0.1} if "weight_decay" in self.method.config_class.model_fields else {}
+        decay: dict[str, Any] = {"weight_decay": 0.1} if "weight_decay" in self.method.config_class.model_fields else {}
         known = [self.suite[name] for name in system.tasks] if self.method.isolation == "joint" else []
         return system.learn([*known, self.added], method=type(self.method), progress=False, **self.settings, **decay)
 
