@@ -50,7 +50,7 @@ def table(name: str) -> str:
         parts = [
             accuracy_grid(summary).markdown(),
             *([together.markdown()] if together else []),
-            paired_grid(summary).markdown(),
+            *([paired_grid(summary).markdown()] if len({r.variant for r in results}) > 1 else []),
             "Machine and commit: " + "; ".join(sorted(where)) + ".",
         ]
         return "\n\n".join(parts)
