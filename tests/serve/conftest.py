@@ -14,8 +14,8 @@ from serving import GROWING, HERE, RUN, Client, table
 
 import polypath as pp
 from polypath.core.examples import Examples, Sealed, Suite, TaskData
-from polypath.core.preprocess import TextPreprocess
-from polypath.core.task import Classification, MultiLabel, Task, Tokens
+from polypath.core.preprocess import TablePreprocess, TextPreprocess
+from polypath.core.task import Classification, Features, MultiLabel, Task, Tokens
 from polypath.system import System
 from polypath.testing import tiny_images
 
@@ -53,6 +53,25 @@ def exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table system that can grow: `risk` (classification) and `dose` (regression in units of hundreds)."""
     data = Suite("tables", (table("risk"), table("dose", regression=True)))
+    return _saved(pp.learn("rsn2", data, **GROWING), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def categories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table task whose second column holds words."""
+    rows = [{"age": age, "smoker": smoker} for age in range(20, 80, 3) for smoker in ("no", "yes")]
+    preprocess = TablePreprocess(
+        columns=("age", "smoker"), mean=(50.0, 0.0), std=(17.0, 1.0), categories={"smoker": ("no", "yes")}
+    )
+    labels = torch.tensor([int(row["smoker"] == "yes") for row in rows])
+    held = Examples.of(preprocess.decode(rows), labels)
+    made = Task(
+        name="risk",
+        inputs=Features(size=preprocess.width),
+        target=Classification(labels=("low", "high")),
+        preprocess=preprocess,
+    )
+    data = Suite("words", (TaskData(made, held, test=Sealed(held)),))
     return _saved(pp.learn("rsn2", data, **GROWING), tmp_path_factory)
 
 

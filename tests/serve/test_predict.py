@@ -52,6 +52,22 @@ def test_rows_are_lists_or_objects_and_regression_answers_in_units(tables: Path,
     assert 100 < value < 2000  # the target's mean is 1000, its deviation 400: scaled back
 
 
+def test_categories_are_given_as_words_and_told_to_the_page(categories: Path, client: Client) -> None:
+    server, system = client(categories), pp.load(categories)
+    rows = [{"age": 50, "smoker": "yes"}, {"age": 50, "smoker": "no"}, {"age": 70.5, "smoker": None}]
+    expected = system.predict("risk", rows)
+    for inputs in (rows, [list(row.values()) for row in rows]):
+        answers = server.post("/v1/tasks/risk/predict", json={"inputs": inputs}).json()["answers"]
+        assert [one["label"] for one in answers] == expected.labels
+        assert expected.probabilities is not None
+        found = torch.tensor([list(one["probabilities"].values()) for one in answers])
+        assert torch.allclose(found, expected.probabilities, atol=1e-6)
+        assert not torch.allclose(found[0], found[1], atol=2e-6)  # the word is read
+    assert server.get("/v1/tasks").json()["tasks"][0]["inputs"]["categories"] == {"smoker": ["no", "yes"]}
+    said = server.post("/v1/tasks/risk/predict", json={"inputs": [{"age": "old", "smoker": "yes"}]})
+    assert said.status_code == 422 and "'age'" in said.json()["error"]["message"]
+
+
 def test_texts_are_answered(texts: Path, client: Client) -> None:
     said = client(texts).post("/v1/tasks/mood/predict", json={"inputs": ["A good film", "bad", ""]})
     same(said.json(), pp.load(texts), ["A good film", "bad", ""])

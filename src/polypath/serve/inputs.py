@@ -20,7 +20,7 @@ from polypath.serve.settings import Limits
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SMALL = 4096  # values that are decoded faster than another thread is woken
 
-Raw = str | bytes | Sequence[float] | Mapping[str, float]
+Raw = str | bytes | Sequence[Any] | Mapping[str, Any]
 
 
 def decoded(task: Task, inputs: Sequence[Raw], limits: Limits, fit: bool = False) -> torch.Tensor:

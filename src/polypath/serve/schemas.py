@@ -10,13 +10,15 @@ from polypath.prediction import Budget
 
 # Within float32, finite: what a network can be given.
 Number = Annotated[float, Field(ge=-3.4e38, le=3.4e38, allow_inf_nan=False)]
-Input = str | list[Number] | dict[str, Number]
+# A category is given as it stands in a table, a truth value and an empty cell too.
+Cell = bool | Number | Annotated[str, Field(max_length=1000)] | None
+Input = str | list[Cell] | dict[str, Cell]
 Inputs = Annotated[
     list[Input],
     Field(
         min_length=1,
         description="Images as base64 of a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM file (a data: URL will do); rows as "
-        "lists in the order of the columns, or as objects {column: value}; texts as they are.",
+        "lists in the order of the columns, or as objects {column: value}, categories as words; texts as they are.",
     ),
 ]
 

@@ -156,8 +156,11 @@ function pick(one) {
 function columns() {
   const task = system.tasks.find((one) => one.name === $("which").value);
   const start = (value) => +value.toPrecision(3);
-  $("columns").replaceChildren(...task.inputs.columns.map((name, place) =>
-    make("label", {}, name, make("input", { type: "number", step: "any", required: true, "data-column": name, value: start(task.inputs.mean[place] ?? 0) }))));
+  const categories = task.inputs.categories ?? {};
+  const field = (name, place) => (name in categories
+    ? make("select", { "data-column": name }, ...categories[name].map((value) => make("option", { value }, value === "" ? "(nothing)" : value)))
+    : make("input", { type: "number", step: "any", required: true, "data-column": name, value: start(task.inputs.mean[place] ?? 0) }));
+  $("columns").replaceChildren(...task.inputs.columns.map((name, place) => make("label", {}, name, field(name, place))));
 }
 $("which").addEventListener("change", columns);
 
@@ -205,9 +208,10 @@ function question() {
   let input = $("text").value;
   if (kind === "table") {
     input = {};
-    for (const field of $("columns").querySelectorAll("input")) {
-      if (field.value === "") throw new Error(`${field.dataset.column}: a number is required.`);
-      input[field.dataset.column] = field.valueAsNumber;
+    for (const field of $("columns").querySelectorAll("input, select")) {
+      const number = field.tagName === "INPUT";
+      if (number && field.value === "") throw new Error(`${field.dataset.column}: a number is required.`);
+      input[field.dataset.column] = number ? field.valueAsNumber : field.value;
     }
   }
   const body = JSON.stringify({ inputs: [input], ...options });
