@@ -32,13 +32,13 @@ def check_groups(system: System, suite: Suite, groups: Iterable[str] | None, kno
     mine, tasks, again = frozenset(groups), system.tasks, frozenset(known)
     problems = []
     for data in suite:
+        if data.name in tasks and data.name not in again:
+            continue
         needed = set() if data.task.private_to is None else {data.task.private_to}
-        if data.name in tasks and data.name in again:
+        if data.name in tasks:
             needed |= system.access(data.name)
-        if data.name not in tasks or data.name in again:
-            lacking = sorted(needed - mine)
-            if lacking:
-                problems.append(f"task {data.name!r} is private to {', '.join(map(repr, lacking))}")
+        if lacking := sorted(needed - mine):
+            problems.append(f"task {data.name!r} is private to {', '.join(map(repr, lacking))}")
     if problems:
         raise InvalidInput(
             f"{'; '.join(problems)}, but whoever adds it is in {sorted(mine) or 'no group'}; let a member of the group "

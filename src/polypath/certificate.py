@@ -18,6 +18,7 @@ from polypath.core.files import read_json, write_json
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.core.task import Task
+from polypath.removal import certificate_files
 from polypath.system import System
 
 Rows = tuple[tuple[float | str, ...], ...]  # texts for what JSON has no number for
@@ -317,7 +318,7 @@ def drop_before(folder: Path, time: str) -> list[Path]:
         The files that went. One that cannot be read stays.
     """
     gone = []
-    for path in sorted((folder / "certificates").glob("*.json")):
+    for path in certificate_files(folder):
         try:
             values = read_json(path)
         except CorruptError:

@@ -185,12 +185,17 @@ def stale(system: System) -> list[str]:
     for manifest in (system.store.manifest(), *map(read_manifest, system.store.snapshots.files())):
         known |= {name for task in manifest.tasks for _, name in named_then(manifest.history, task)} | {*manifest.tasks}
     shown: set[str] = set()
-    for path in (system.store.folder / "certificates").glob("*.json"):
+    for path in certificate_files(system.store.folder):
         values = read_json(path)
         for document in (values, values.get("proof")):
             if isinstance(document, dict):
                 shown |= set(document.get("others", {}))
     return sorted(shown - known)
+
+
+def certificate_files(folder: Path) -> list[Path]:
+    """Certificates of a system's folder and reports on what was removed, in the order of their names."""
+    return sorted((folder / "certificates").glob("*.json"))
 
 
 def redact(folder: Path, tasks: Sequence[str], addresses: set[str]) -> list[Path]:
@@ -202,7 +207,7 @@ def redact(folder: Path, tasks: Sequence[str], addresses: set[str]) -> list[Path
         addresses: digests of what is no longer in the system.
     """
     changed = []
-    for path in sorted((folder / "certificates").glob("*.json")):
+    for path in certificate_files(folder):
         values = read_json(path)
         documents = [part for part in (values, values.get("proof")) if isinstance(part, dict)]
         if any([_redact(document, set(tasks), addresses) for document in documents]):

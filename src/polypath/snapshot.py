@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Filed = tuple[Component | None, str | None, str | None, Mapping[str, str | None] | None]
 """What a save knew of a component: what the network said of it, its address, that of its traces, its sources."""
+NEW: Filed = (None, None, None, None)
+"""Of a component that was not saved yet."""
 
 
 class Saved(NamedTuple):
@@ -83,9 +85,8 @@ def _as_filed(system: System, parts: Mapping[str, Component]) -> Iterator[tuple[
     """Entries of the components that lie on disk and about which nothing was said anew since the last save."""
     filed, seen, sources = system.filed, system.described, system.sources
     absent, auxiliary = system._absent, system._absent_auxiliary
-    new: Filed = (None, None, None, None)
     for name, part in parts.items():
-        known, sha, beside, held = seen.get(name, new)
+        known, sha, beside, held = seen.get(name, NEW)
         if known is part and absent.get(name) == sha and auxiliary.get(name) == beside and sources.get(name) is held:
             yield name, filed[name]
 
@@ -138,18 +139,14 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Sa
         else:
             store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
-    system.sources |= {
-        name: entry.sources for name, entry in manifest.components.items() if system.filed.get(name) is not entry
-    }
-    parts = system.network.components()
+    parts, filed, known = system.network.components(), system.filed, system.described
     fresh = {
         name: (parts[name], entry.sha256, entry.auxiliary, entry.sources)
         for name, entry in manifest.components.items()
-        if system.filed.get(name) is not entry
-        or name not in system.described
-        or parts[name] is not system.described[name][0]
+        if filed.get(name) is not entry or known.get(name, NEW)[0] is not parts[name]
     }
-    system.described = {name: held for name, held in system.described.items() if name in parts} | fresh
+    system.sources |= {name: manifest.components[name].sources for name in fresh}
+    system.described = {name: held for name, held in known.items() if name in parts} | fresh
     system.filed = manifest.components
     system._probes.clear()  # they are on disk
     return saved

@@ -159,15 +159,14 @@ def test_a_known_task_evolves_further_and_its_score_never_falls(folder: Path) ->
     others = [name for name in KNOWN if name != "task4"]
     before = answers(system, others)
     digests = {name: system.filed[name].sha256 for name in system.network.components_of(others)}
-    scores, numbers = [net(system).model_of("task4").score], {net(system).model_of("task4").number}
+    models = [net(system).model_of("task4")]
     for _ in range(3):
         system.update(suite["task4"], further=True, children=3, **RUN)
-        model = net(system).model_of("task4")
-        scores.append(model.score)
-        numbers.add(model.number)
+        models.append(net(system).model_of("task4"))
         assert system.entries["task4"].metrics
-    assert None not in scores and scores == sorted(scores)  # type: ignore[type-var]
-    assert len(numbers) > 1, "no generation was kept"
+    scores = [model.score for model in models if model.score is not None]
+    assert len(scores) == len(models) and scores == sorted(scores)
+    assert len({model.number for model in models}) > 1, "no generation was kept"
     system.save(folder)
     again = pp.load(folder)
     assert answers(again, others) == before and again.verify().ok

@@ -16,8 +16,7 @@ from polypath.data.columns import Missing
 from polypath.data.options import DataOptions, expressions
 from polypath.data.own_tasks import Entry, Workshop
 from polypath.data.problems import Collected, Place
-from polypath.data.sources import resolved
-from polypath.data.tasks_file import SCHEMES
+from polypath.data.sources import SCHEMES, resolved
 from polypath.ops.losses import LOSSES
 
 METRICS = list(dict.fromkeys(name for names in METRICS_OF.values() for name in names))

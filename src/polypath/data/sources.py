@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[Sequence[Path], str], tabular.Tables]] = {
     "csv": tabular.from_csv,
     "parquet": tabular.from_parquet,
 }
+SCHEMES = ("folder", *TABLES, "npz")  # of `SCHEME:PATH`
 
 
 def open_source(
@@ -78,7 +79,7 @@ def open_source(
         close = nearest(scheme, openers)
         raise InvalidInput(
             f"source {str(spec)!r}: a catalogue name ({', '.join(CATALOGUE)}) or one of "
-            f"{', '.join(name + ':PATH' for name in openers)} is required"
+            f"{', '.join(name + ':PATH' for name in SCHEMES)} is required"
             + (f"; did you mean {close + ':'!r}?" if close else "")
         )
     return openers[scheme]()

@@ -9,10 +9,7 @@ from typing import Any
 
 from polypath.core.errors import InvalidInput
 from polypath.data.problems import Collected, Mistakes, Place
-from polypath.data.sources import resolved
-
-# Keys that stand for `dataset` where people write the kind of data as a key; such a file is one task alone, too.
-SCHEMES = ("folder", "csv", "parquet", "npz")
+from polypath.data.sources import SCHEMES, resolved
 
 
 def load_own(path: Path) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def lines_of(path: Path) -> dict[Place, int]:
 
 
 def _alone(content: Any) -> bool:
-    """Whether a file holds one task and no list of them."""
+    """Whether a file holds one task and no list of them, also where the kind of data stands in place of `dataset`."""
     return (
         isinstance(content, Mapping) and "tasks" not in content and not content.keys().isdisjoint(("dataset", *SCHEMES))
     )

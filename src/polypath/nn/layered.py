@@ -255,7 +255,7 @@ class Layered(OutlinedLayers):
         if layer.momentum:
             self._traces[name] = {local: list(trace.shape) for local, trace in layer.momentum.items()}
         for local, trace in layer.momentum.items():
-            self.memory.keep(name, local, lambda trace=trace: trace.to(device))  # type: ignore[misc]
+            self.memory.hold(name, local, trace.to(device))
         return name
 
     def _keep(self, slot: str, module: nn.Module, record: LayerRecord) -> str:

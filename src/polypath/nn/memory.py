@@ -9,6 +9,11 @@ import torch
 from torch import nn
 
 
+def memory_key(component: str, local: str) -> str:
+    """An entry's key in the memory's state, where no dots are allowed."""
+    return f"{component}--{local}".replace(".", "-")
+
+
 class Memory(nn.Module):
     """Named tensors that belong to components: running squares, Fisher matrices, old weights.
 
@@ -22,12 +27,21 @@ class Memory(nn.Module):
 
     def keep(self, component: str, local: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The entry `local` of a component, made when it is not there yet."""
+        if not self.has(component, local):
+            self.hold(component, local, make())
+        tensor = self.get_buffer(self._keys[component][local])
+        return tensor
+
+    def hold(self, component: str, local: str, tensor: torch.Tensor) -> None:
+        """Make this tensor the entry `local` of a component, where there is none yet."""
         held = self._keys.setdefault(component, {})
         if local not in held:
-            held[local] = f"{component}--{local}".replace(".", "-")
-            self.register_buffer(held[local], make())
-        tensor = self.get_buffer(held[local])
-        return tensor
+            held[local] = memory_key(component, local)
+            self.register_buffer(held[local], tensor)
+
+    def entries(self, component: str) -> dict[str, torch.Tensor]:
+        """Everything beside a component, by local name."""
+        return {local: self.get_buffer(key) for local, key in self._keys.get(component, {}).items()}
 
     @property
     def size(self) -> int:
@@ -59,4 +73,4 @@ class Memory(nn.Module):
         """Make the entries of a plan, without values where the device is meta."""
         for component, held in plan.items():
             for local, shape in held.items():
-                self.keep(component, local, lambda shape=shape: torch.empty(shape))  # type: ignore[misc]
+                self.hold(component, local, torch.empty(shape))

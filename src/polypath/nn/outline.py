@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import nn
@@ -57,6 +57,24 @@ class Outlines:
                 modules, number = make()
             self._made[key] = {name: outline(module) for name, module in modules.items()}, number
         return self._made[key]
+
+
+N = TypeVar("N", bound=Network)
+
+
+def hollow(network: N, own: Mapping[str, Any]) -> N:
+    """A network like this one that has no modules yet: what it knows is copied, what it would fetch is not asked for.
+
+    Args:
+        network: which stays as it is.
+        own: attributes that the copy does not have in common with it.
+    """
+    made = copy.copy(network)
+    for key, value in vars(network).items():
+        vars(made)[key] = own[key] if key in own else value.copy() if isinstance(value, dict | set) else value
+    made._modules = {}
+    made.fetch = None
+    return made
 
 
 class OutlinedColumns(Network):
@@ -205,12 +223,8 @@ class OutlinedColumns(Network):
             own: attributes that it does not have in common with this one.
             names: components.
         """
-        made = copy.copy(self)
-        for key, value in vars(self).items():
-            vars(made)[key] = own[key] if key in own else value.copy() if isinstance(value, dict | set) else value
-        made._modules = {}
+        made = hollow(self, own)
         made.columns, made.heads, made.memory = nn.ModuleDict(), nn.ModuleDict(), copy.deepcopy(self.memory)
-        made.fetch = None
         known = self.components()
         for name in names:
             if name in known and self._has(name):

@@ -17,8 +17,8 @@ from torch import nn
 from polypath.core.component import Component, Path
 from polypath.core.network import Network
 from polypath.nn.evolved import LayerRecord, Model
-from polypath.nn.memory import Memory
-from polypath.nn.outline import Outline, Outlines
+from polypath.nn.memory import Memory, memory_key
+from polypath.nn.outline import Outline, Outlines, hollow
 
 Shapes = Mapping[str, list[int]]
 """Local name of a trace -> its shape."""
@@ -102,7 +102,7 @@ class OutlinedLayers(Network):
             name,
             "layer",
             {local: f"layers.{key}.{local}" for local in self._outline_of(name)},
-            {local: f"memory.{_trace_key(name, local)}" for local in self._traces.get(name, ())},
+            {local: f"memory.{memory_key(name, local)}" for local in self._traces.get(name, ())},
             capacity=record.root,
             parent=record.parent,
             builds_on=tuple(record.steps),
@@ -143,8 +143,8 @@ class OutlinedLayers(Network):
         super().receive(state)
 
     def _make_trace(self, name: str) -> None:
-        for local, shape in self._traces[name].items():
-            self.memory.keep(name, local, lambda shape=shape: torch.empty(shape, device="meta"))  # type: ignore[misc]
+        with torch.device("meta"):
+            self.memory.restore({name: self._traces[name]})
 
     # ---- copies -----------------------------------------------------------------------------------------------
 
@@ -157,18 +157,14 @@ class OutlinedLayers(Network):
         for name in names:
             if other._has(name) and not self._has(name):
                 self.layers[layer_key(name)] = other.layers[layer_key(name)]
-                for local in other._traces_here(name):
-                    held = other.memory.get_buffer(_trace_key(name, local))
-                    self.memory.keep(name, local, lambda held=held: held)  # type: ignore[misc]
+                for local, held in other.memory.entries(name).items():
+                    self.memory.hold(name, local, held)
 
     def excerpt(self, names: Collection[str]) -> Self:
         """Copies of these layers alone, without their traces."""
         records = {name: self.records[name] for name in self.records if name in names}
         own = {"records": records, "_traces": {}, "_parts": {}}
         return self._shell({**own, "_components": None}, names)
-
-    def _traces_here(self, name: str) -> list[str]:
-        return [local for local in self._traces.get(name, ()) if self.memory.has(name, local)]
 
     def _shell(self, own: Mapping[str, Any], names: Iterable[str]) -> Self:
         """A network like this one with copies of these layers, where they are here, and no others.
@@ -177,17 +173,13 @@ class OutlinedLayers(Network):
             own: attributes that it does not have in common with this one.
             names: layers.
         """
-        made = copy.copy(self)
-        for key, value in vars(self).items():
-            vars(made)[key] = own[key] if key in own else value.copy() if isinstance(value, dict | set) else value
-        made._modules = {}
-        made.layers, made.memory, made.fetch = nn.ModuleDict().train(self.training), Memory(), None
+        made = hollow(self, own)
+        made.layers, made.memory = nn.ModuleDict().train(self.training), Memory()
         for name in dict.fromkeys(names):
             if name in made.records and self._has(name):
                 made.layers[layer_key(name)] = copy.deepcopy(self.layers[layer_key(name)])
-                for local in self._traces_here(name) if name in made._traces else ():
-                    held = self.memory.get_buffer(_trace_key(name, local))
-                    made.memory.keep(name, local, lambda held=held: held.detach().clone())  # type: ignore[misc]
+                for local, held in self.memory.entries(name).items() if name in made._traces else ():
+                    made.memory.hold(name, local, held.detach().clone())
         return made
 
     # ---- paths ------------------------------------------------------------------------------------------------
@@ -196,7 +188,3 @@ class OutlinedLayers(Network):
         """One step a layer."""
         self.require_only_exit(task, exit)
         return Path(task, tuple((name,) for _, name in self.models[self._numbers[task]].layers))
-
-
-def _trace_key(name: str, local: str) -> str:
-    return f"{name}--{local}".replace(".", "-")

@@ -82,11 +82,10 @@ class Snapshots:
         left = set(addresses)
         for path in self.files() if left else ():
             head, pages = self._known(path)
-            left -= {one for one in left if one in head}
+            left -= left & head
             for page in pages:
                 if left and page not in elsewhere:
-                    named = self._pages.addresses((page,))
-                    left -= {one for one in left if one in named}
+                    left -= left & self._pages.addresses((page,))
         return left
 
     def forget(self, gone: Iterable[Path], elsewhere: Collection[str] = ()) -> set[str]:
