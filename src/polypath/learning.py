@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from polypath.admission import check_groups
-from polypath.core import accounting
 from polypath.core.errors import InvalidInput, IsolationError, UnknownName
 from polypath.core.examples import Suite, TaskData
 from polypath.core.files import is_leftover, read_json, write_json
@@ -311,7 +310,7 @@ def _stages(
             facts = {**system.entries[name].facts, **suite[name].facts}
             system.entries[name] = system.entries[name].changed(facts=json.loads(json.dumps(facts, default=str)))
         # Equal digests are equal answers: only tasks that something was moved on are measured again.
-        touched = accounting.affected_by(system.network.reaches(), changed)
+        touched = system.network.affected_by(changed)
         engine.record_test(system.network, [suite[name] for name in rows[-1] if name in touched or name in stage.tasks])
         engine.journal.flush()
         _remember_scores(system, engine, number)

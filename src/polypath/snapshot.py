@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,10 +23,20 @@ if TYPE_CHECKING:
     from polypath.system import System
 
 
-Filed = tuple[Component | None, str | None, str | None, Mapping[str, str | None] | None]
-"""What a save knew of a component: what the network said of it, its address, that of its traces, its sources."""
-NEW: Filed = (None, None, None, None)
-"""Of a component that was not saved yet."""
+class Described(NamedTuple):
+    """What a save knew of every component, by its name.
+
+    Args:
+        parts: what the network said of it.
+        shas: its address.
+        auxiliary: the address of its traces, where it has some.
+        sources: of the manifest's entry.
+    """
+
+    parts: Mapping[str, Component] = {}
+    shas: Mapping[str, str] = {}
+    auxiliary: Mapping[str, str] = {}
+    sources: Mapping[str, dict[str, str | None]] = {}
 
 
 class Saved(NamedTuple):
@@ -42,10 +53,13 @@ class Saved(NamedTuple):
     certificates: Sequence[FilePath] = ()
 
 
-def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Tensor]]]:
-    """The manifest of a system as it is now, and the tensors it names that are in memory, by address."""
-    parts = system.network.components()
-    here = [name for name in parts if name not in system._absent]
+KNOWN = (True, True, True, True)
+
+
+def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str, torch.Tensor]]]:
+    """The manifest of a system as it is now, what it was made from, and the tensors in memory, by address."""
+    parts = dict(system.network.components())
+    here = sorted(parts.keys() - system._absent.keys())
     tensors = system.network.tensors(here)
     shas = {**system._absent, **{name: digest(tensors[name]) for name in here}}
     blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
@@ -56,14 +70,14 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
     }
     auxiliary = {**system._absent_auxiliary, **{name: digest(held) for name, held in extra.items()}}
     blobs |= {auxiliary[name]: held for name, held in extra.items()}
-    _refresh(system, shas)
+    _refresh(system, here, shas)
     blobs |= system._probes
-    entries = dict(_as_filed(system, parts))
-    if len(entries) < len(parts):
-        entries = {
-            name: entries.get(name) or _entry(system, part, shas[name], auxiliary.get(name), tensors.get(name))
-            for name, part in parts.items()
-        }
+    fresh = {
+        name: _entry(system, parts[name], shas[name], auxiliary.get(name), tensors.get(name))
+        for name in _said_anew(system, parts)
+    }
+    entries = {name: fresh.get(name) or system.filed[name] for name in parts}
+    sources = system.sources | {name: entry.sources for name, entry in fresh.items()}
     manifest = Manifest(
         polypath=_version(),
         network=network_name(type(system.network)),
@@ -78,17 +92,22 @@ def describe(system: System) -> tuple[Manifest, dict[str, Mapping[str, torch.Ten
         history=system.history,
         keep_snapshots=system.keep_snapshots,
     )
-    return manifest, blobs
+    return manifest, Described(parts, shas, auxiliary, sources), blobs
 
 
-def _as_filed(system: System, parts: Mapping[str, Component]) -> Iterator[tuple[str, ComponentEntry]]:
-    """Entries of the components that lie on disk and about which nothing was said anew since the last save."""
-    filed, seen, sources = system.filed, system.described, system.sources
-    absent, auxiliary = system._absent, system._absent_auxiliary
-    for name, part in parts.items():
-        known, sha, beside, held = seen.get(name, NEW)
-        if known is part and absent.get(name) == sha and auxiliary.get(name) == beside and sources.get(name) is held:
-            yield name, filed[name]
+def _said_anew(system: System, parts: Mapping[str, Component]) -> list[str]:
+    """Components in memory, and those about which something was said since the last save.
+
+    A large system has few of them: what is known of the others must not cost a line of Python each.
+    """
+    was = system.described
+    same: list[Iterable[bool]] = [
+        map(operator.is_, parts.values(), map(was.parts.get, parts)),
+        map(operator.is_, map(system.sources.get, parts), map(was.sources.get, parts)),
+        map(operator.eq, map(system._absent.get, parts), map(was.shas.get, parts)),
+        map(operator.eq, map(system._absent_auxiliary.get, parts), map(was.auxiliary.get, parts)),
+    ]
+    return [name for name, known in zip(parts, zip(*same, strict=True), strict=True) if known != KNOWN]
 
 
 def _entry(
@@ -130,7 +149,7 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Sa
         store = system.store  # knows which manifest it read
     else:
         system._bring_along()
-    manifest, blobs = describe(system)
+    manifest, described, blobs = describe(system)
     keep = keep and own and not system.forgotten and len(system.history) != system._saved_events
     saved = Saved(store.folder)
     with store.hold() if own else nullcontext():
@@ -139,15 +158,8 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Sa
         else:
             store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
-    parts, filed, known = system.network.components(), system.filed, system.described
-    fresh = {
-        name: (parts[name], entry.sha256, entry.auxiliary, entry.sources)
-        for name, entry in manifest.components.items()
-        if filed.get(name) is not entry or known.get(name, NEW)[0] is not parts[name]
-    }
-    system.sources |= {name: manifest.components[name].sources for name in fresh}
-    system.described = {name: held for name, held in known.items() if name in parts} | fresh
-    system.filed = manifest.components
+    system.filed, system.described = manifest.components, described
+    system.sources = dict(described.sources)
     system._probes.clear()  # they are on disk
     return saved
 
@@ -164,10 +176,16 @@ def _save_without(
     return Saved(store.folder, forget, redact(store.folder, names, gone))
 
 
-def _refresh(system: System, shas: Mapping[str, str]) -> None:
-    """Record today's answers of every task whose components are not those they were last recorded from."""
+def _refresh(system: System, here: Sequence[str], shas: Mapping[str, str]) -> None:
+    """Record today's answers of every task whose components are not those they were last recorded from.
+
+    Args:
+        system: whose answers.
+        here: components in memory; no other can have moved.
+        shas: addresses of all.
+    """
     absent = system._absent.keys()
-    for task in system.tasks:
+    for task in system.network.affected_by(here):
         names = system.network.path(task).components
         if not absent.isdisjoint(names):
             continue
@@ -236,7 +254,7 @@ def take(system: System, manifest: Manifest, network: Network) -> None:
     system.keep_snapshots = manifest.keep_snapshots
     system._absent = {name: entry.sha256 for name, entry in manifest.components.items()}
     system._absent_auxiliary = {name: e.auxiliary for name, e in manifest.components.items() if e.auxiliary}
-    system.filed, system.described = manifest.components, {}
+    system.filed, system.described = manifest.components, Described()
     system._probed = {
         task: tuple(manifest.components[name].sha256 for name in network.path(task).components)
         for task in network.tasks

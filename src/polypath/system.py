@@ -25,7 +25,7 @@ from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
 from polypath.portable import Portable
-from polypath.snapshot import Filed, restored, save, take
+from polypath.snapshot import Described, restored, save, take
 from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
 from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
@@ -59,7 +59,7 @@ class System(Portable):
         self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
         self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
-        self.described: dict[str, Filed] = {}  # what was known of them then
+        self.described = Described()  # what was known of them then
         self.keep_snapshots = KEEP_SNAPSHOTS
         self.forgotten: list[removal.Forgotten] = []  # removed since the last save
         self._saved_events = 0
@@ -123,7 +123,7 @@ class System(Portable):
 
     def affected_by(self, components: Iterable[str]) -> tuple[str, ...]:
         """Tasks whose outputs a change of the named components can touch."""
-        return accounting.affected_by(self.network.reaches(), set(components))
+        return self.network.affected_by(components)
 
     def access(self, task: str) -> frozenset[str]:
         """Groups a user needs to be in: the task's own, and those of private tasks whose data shaped its path."""

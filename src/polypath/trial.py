@@ -78,12 +78,8 @@ class Trial:
         gone = old.components().keys() - new.components().keys()
         suspects = gone | {name for name, sha in self.before.items() if self.after.get(name) != sha}
         moved = sorted(suspects.intersection(old.components_of(tasks))) if suspects else []
-        kept, known, now, then = new.tasks, old.tasks, new.path, old.path
-        return moved + [
-            f"path of {task}"
-            for task in tasks
-            if task not in kept or _other(kept[task], known[task]) or _other(now(task), then(task))
-        ]
+        other = _others(tasks, old.tasks, new.tasks) | _others(tasks, old.paths(), new.paths())
+        return moved + [f"path of {task}" for task in tasks if task in other]
 
     def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
         """Make the network the system's.
@@ -96,8 +92,9 @@ class Trial:
         self._settle()
         system.network, system._absent, system._absent_auxiliary = network, self._absent, self._auxiliary
         system._bury(learned)
-        changed, parts, paths = set(changed), network.components(), network.reaches()
-        around = {task: _private(system, paths[task].components) for task in learned}
+        changed, parts = set(changed), network.components()
+        paths = {task: network.reach(task) for task in learned}
+        around = {task: _private(system, path.components) for task, path in paths.items()}
         for name in changed:
             users = {t: network.tasks[t].private_to for t in learned if name in paths[t].components}
             if not users:  # moved without being used: whichever task it was, its data did it
@@ -108,14 +105,14 @@ class Trial:
             # What is trained on top of what a private task's data shaped is shaped by it, too.
             below = {source: group for user in users for source, group in around[user].items()}
             system.sources[name] = {**inherited, **below, **system.sources.get(name, {}), **users}
-        for task, path in paths.items():
-            if task in learned or not changed.isdisjoint(path.components):
-                system.entries[task] = recorded(system, task, forget=task in learned)
-                system._probed.pop(task, None)
-                system._forget_answers(task)
+        for task in dict.fromkeys((*network.affected_by(changed), *learned)):
+            system.entries[task] = recorded(system, task, forget=task in learned)
+            system._probed.pop(task, None)
+            system._forget_answers(task)
         if before is not network:
+            known = network.tasks
             for task in {task for key in system._fused for task in asked(key)}:
-                if task not in paths or paths[task] != before.reach(task):
+                if task not in known or network.reach(task) != before.reach(task):
                     system._forget_answers(task)
 
     def _settle(self) -> None:
@@ -148,5 +145,7 @@ def _private(system: System, names: Iterable[str]) -> dict[str, str | None]:
     return {task: group for task, group in found if group is not None}
 
 
-def _other(new: object, old: object) -> bool:
-    return new is not old and new != old
+def _others(names: Iterable[str], old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
+    """Names under which another thing is found now than before, or none."""
+    pairs = zip(names, map(old.get, names), map(new.get, names), strict=True)
+    return {name for name, was, now in pairs if now is None or (now is not was and now != was)}

@@ -146,8 +146,8 @@ def test_sharing_dependencies_and_removal_by_hand(chain: Chain) -> None:
     shared = accounting.sharing(chain.components(), chain.paths())
     assert shared.users["base"] == shared.users["head0"] == ("first", "second") and shared.users["spare"] == ()
     assert shared.profile == [1, 0, 1]  # spare by none, base by two; own heads are left out
-    assert accounting.affected_by(chain.paths(), {"head1"}) == ("second",)
-    assert accounting.affected_by(chain.paths(), {"base"}) == ("first", "second")
+    assert chain.affected_by({"head1"}) == ("second",)
+    assert chain.affected_by({"base"}) == ("first", "second")
     assert accounting.dependencies(chain.paths(), chain.components()) == {"first": ("second",), "second": ()}
     with pytest.raises(InvalidInput, match=r"'first' cannot be removed: \['second'\] build on it"):
         accounting.tasks_to_remove(chain, "first", cascade=False)

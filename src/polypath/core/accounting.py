@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -104,12 +104,6 @@ def sharing(components: Mapping[str, Component], paths: Mapping[str, Path]) -> S
         if part.kind != "own":
             profile[len(users[name])] += 1
     return Sharing(users, profile)
-
-
-def affected_by(paths: Mapping[str, Path], changed: Collection[str]) -> tuple[str, ...]:
-    """Tasks whose outputs a change of the named components can touch."""
-    moved = frozenset(changed)
-    return tuple(task for task, path in paths.items() if not moved.isdisjoint(path.components))
 
 
 def dependencies(paths: Mapping[str, Path], components: Mapping[str, Component]) -> dict[str, tuple[str, ...]]:

@@ -227,6 +227,13 @@ class Network(nn.Module, ABC):
         """Every component that is these tasks' to use, each once, in order of first use."""
         return list(dict.fromkeys(name for task in tasks for name in self.reach(task).components))
 
+    def affected_by(self, changed: Iterable[str]) -> tuple[str, ...]:
+        """Tasks whose outputs a change of the named components can touch, in the order they were added."""
+        moved = frozenset(changed)
+        if not moved:
+            return ()
+        return tuple(task for task, path in self.reaches().items() if not moved.isdisjoint(path.components))
+
     def paths(self) -> dict[str, Path]:
         """Task name -> path to its last exit."""
         return {name: self.path(name) for name in self.tasks}

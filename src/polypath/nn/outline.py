@@ -151,6 +151,25 @@ class OutlinedColumns(Network):
         if self._components is not None:  # the new ones come last: what is known of the others stays
             self._components = {**self._components, **{name: self._part(name, held) for name, held in kept.items()}}
 
+    def affected_by(self, changed: Iterable[str]) -> tuple[str, ...]:
+        """As `Network.affected_by`; where nothing is shared a component's name says whose it is."""
+        if not self._outlining:
+            return super().affected_by(changed)
+        keys = {key_of(name) for name in changed}
+        return tuple(task for task, key in self._ids.items() if key in keys)
+
+    def paths(self) -> dict[str, Path]:
+        """As `Network.paths`."""
+        if not self._outlining:
+            return super().paths()
+        for task in self._tasks.keys() - self._paths.keys():
+            self.path(task)
+        return {task: self._paths[task] for task in self._tasks}
+
+    def reaches(self) -> dict[str, Path]:
+        """As `Network.reaches`; there are no other exits."""
+        return self.paths() if self._outlining else super().reaches()
+
     def _outlined_components(self) -> dict[str, Component]:
         # Task by task: what is added comes last, in a manifest's pages too.
         return {name: self._part(name, held) for own in self._outlined.values() for name, held in own.items()}

@@ -158,10 +158,9 @@ class Manifest(Config):
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
-        found = {entry.sha256 for entry in self.components.values()}
-        found |= {entry.auxiliary for entry in self.components.values() if entry.auxiliary}
+        held = [sha for entry in self.components.values() for sha in (entry.sha256, entry.auxiliary) if sha]
         probes = [entry.probe for entry in self.tasks.values() if entry.probe]
-        return found | {sha for probe in probes for sha in (probe.learned, probe.saved)}
+        return {*held, *(sha for probe in probes for sha in (probe.learned, probe.saved))}
 
 
 # Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
