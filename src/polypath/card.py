@@ -109,7 +109,7 @@ def _opening(system: System) -> str:
 
 def _tasks(system: System) -> str:
     lines = ["| task | input | answers | parameters | test |", "|---|---|---|---|---|"]
-    counts = accounting.parameter_counts(system.network)
+    counts = system.network.parameter_counts()
     for name, task in system.tasks.items():
         used = sum(counts[part] for part in system.network.path(name).components)
         if is_private(system, name):

@@ -162,7 +162,7 @@ def picture(network: Network) -> PathPicture | None:
             steps[where[name]].append(name)
     shown = {name for step in steps for name in step}
     tasks = {task: [[n for n in step if n in shown] for step in path.steps] for task, path in paths.items()}
-    return PathPicture(steps=[sorted(step) for step in steps], tasks=tasks, sizes=accounting.parameter_counts(network))
+    return PathPicture(steps=[sorted(step) for step in steps], tasks=tasks, sizes=network.parameter_counts())
 
 
 def _evolved(network: Network, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ class Tiny(Network):
     def __init__(self, layers: int = 2, modules: int = 3) -> None:
         super().__init__()
         self.pool, self.heads = nn.ModuleDict(), nn.ModuleDict()
-        self._tasks: dict[str, Task] = {}
         self._rows: dict[str, list[list[int]]] = {}
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -40,10 +39,6 @@ class Tiny(Network):
             self.heads[task.name] = nn.Linear(SIZE, task.target.outputs)
         self._tasks[task.name], self._rows[task.name] = task, rows
         return self
-
-    @property
-    def tasks(self):
-        return dict(self._tasks)
 
     def components(self):
         found = {}

@@ -40,7 +40,6 @@ class Chain(Network):
         super().__init__()
         self.rooms = nn.ModuleDict({"base": nn.Linear(2, 4), "spare": nn.Linear(2, 4)})
         self.register_buffer("trace", torch.zeros(4))
-        self._tasks: dict[str, Task] = {}
 
     def plan(self) -> dict[str, Any]:
         return {"tasks": [t.to_json() for t in self._tasks.values()]}
@@ -56,10 +55,6 @@ class Chain(Network):
             for name in chain.rooms.keys() - set(keep):
                 del chain.rooms[name]
         return chain
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        return dict(self._tasks)
 
     def add_task(self, task: Task) -> None:
         self.rooms[f"head{len(self._tasks)}"] = nn.Linear(4 if not self._tasks else 3, 3)
@@ -133,7 +128,7 @@ def test_kinds_are_checked_and_paths_list_components_once() -> None:
 
 def test_counts_by_hand(chain: Chain) -> None:
     # base 2*4+4 = 12, spare 12, first head 4*3+3 = 15, second 3*3+3 = 12; the trace is auxiliary.
-    assert accounting.parameter_counts(chain) == {"base": 12, "spare": 12, "head0": 15, "head1": 12}
+    assert chain.parameter_counts() == {"base": 12, "spare": 12, "head0": 15, "head1": 12}
     assert accounting.total_parameters(chain) == 51
     assert accounting.byte_counts(chain) == {"base": 48, "spare": 48, "head0": 60, "head1": 48}
     first, second = accounting.cost(chain, "first"), accounting.cost(chain, "second")

@@ -61,7 +61,7 @@ def cifar100() -> Grid:
 
 
 def test_every_module_of_the_cifar_grid_has_its_count(cifar100: Grid) -> None:
-    counts = accounting.parameter_counts(cifar100)
+    counts = cifar100.parameter_counts()
     for layer, expected in enumerate(MODULES, start=1):
         assert {counts[f"layer{layer}.module{number:02d}"] for number in range(12)} == {expected}
 
@@ -72,7 +72,7 @@ def test_the_cifar100_grid_has_132_038_244_parameters(cifar100: Grid) -> None:
 
 
 def test_one_path_of_the_cifar100_grid_has_43_995_648_parameters_and_its_head(cifar100: Grid) -> None:
-    counts = accounting.parameter_counts(cifar100)
+    counts = cifar100.parameter_counts()
     used = sum(counts[name] for name in cifar100.path("task3").components)
     assert used == 43_995_648 + 10 * 512 + 10
 
@@ -97,7 +97,7 @@ def test_the_resnet50_grid_has_the_paper_s_count_less_the_norms_that_no_path_use
     assert shared + 2 * 5 * sum(norms) == 190_102_703 == 191_696_303 - 30 * sum(norms)
     found = grid(labels, layout="resnet50", modules=8, selected=2, norm="task")
     assert accounting.total_parameters(found) == 190_102_703
-    counts = accounting.parameter_counts(found)
+    counts = found.parameter_counts()
     for layer, expected in enumerate(convolutions, start=1):
         assert {counts[f"layer{layer}.module{number:02d}"] for number in range(8)} == {expected}
     own = {name: count for name, count in counts.items() if ".norm." in name}
@@ -106,7 +106,7 @@ def test_the_resnet50_grid_has_the_paper_s_count_less_the_norms_that_no_path_use
 
 def test_widths_scale_the_grid() -> None:
     # Width 8 is an eighth of 64: by the formulas of the layout.
-    counts = accounting.parameter_counts(grid([10], modules=2, selected=1, width=8))
+    counts = grid([10], modules=2, selected=1, width=8).parameter_counts()
     widths = [8, 8, 8, 16, 16, 32, 32, 64, 64]
     expected = [9 * 3 * 8 + 8 + 16, *(conv_pair(a, b) for a, b in zip(widths, widths[1:], strict=False))]
     assert [counts[f"layer{layer}.module01"] for layer in range(1, 10)] == expected

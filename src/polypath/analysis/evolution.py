@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polypath.core import accounting
 from polypath.core.network import Network
 from polypath.nn.layered import Layered
 from polypath.nn.lineage import lineage
@@ -28,7 +27,7 @@ def evolution_record(network: Network, lines: Sequence[Mapping[str, Any]]) -> di
     """
     if not isinstance(network, Layered):
         return {}
-    sizes = accounting.parameter_counts(network)
+    sizes = network.parameter_counts()
     components = {
         name: {"slot": record.slot, "last": record.last, "parameters": sizes[name], "parent": record.parent}
         for name, record in network.records.items()

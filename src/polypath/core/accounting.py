@@ -63,17 +63,9 @@ class Sharing:
     profile: list[int] = field(default_factory=list)
 
 
-def parameter_counts(network: Network) -> dict[str, int]:
-    """Component -> trainable values in it (BatchNorm statistics are state, not parameters)."""
-    return {
-        name: sum(tensor.numel() for tensor in held.values() if isinstance(tensor, nn.Parameter))
-        for name, held in network.tensors(network.components()).items()
-    }
-
-
 def total_parameters(network: Network) -> int:
     """Trainable values of the whole network, auxiliary state left out."""
-    return sum(parameter_counts(network).values())
+    return sum(network.parameter_counts().values())
 
 
 def byte_counts(network: Network) -> dict[str, int]:
@@ -165,7 +157,7 @@ def tasks_to_remove(
 
 def cost(network: Network, task: str, exit: str | None = None) -> Cost:
     """What one task costs, at its last exit unless another is named; builds the fused path once to count operations."""
-    path, counts = network.path(task, exit), parameter_counts(network)
+    path, counts = network.path(task, exit), network.parameter_counts()
     earlier: set[str] = set()
     for other in network.tasks:
         if other == task:

@@ -24,6 +24,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        self._tasks: dict[str, Task] = {}
         self._frozen: set[str] = set()
         self.fetch: Callable[[Iterable[str]], None] | None = None
 
@@ -43,14 +44,9 @@ class Network(nn.Module, ABC):
             keep: build only these components (an extracted path); None builds all.
         """
 
-    @property
-    @abstractmethod
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-
     @abstractmethod
     def add_task(self, task: Task) -> None:
-        """Give the task a path and the components that are its own."""
+        """Enter the task in `_tasks` and give it a path and the components that are its own."""
 
     @abstractmethod
     def components(self) -> dict[str, Component]:
@@ -70,7 +66,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def release(self, task: str) -> tuple[list[str], list[str]]:
-        """Forget a task: (names of components deleted, names of components reset to their initial values)."""
+        """Take a task out of `_tasks`: (names of components deleted, names of those reset to their initial values)."""
 
     @abstractmethod
     def fuse(self, path: Path) -> nn.Module:
@@ -147,6 +143,11 @@ class Network(nn.Module, ABC):
         """Outputs (n, outputs) of one task for encoded inputs (n, ...)."""
         return self.walk(inputs, self.path(task))
 
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Task name -> task, in the order they were added."""
+        return dict(self._tasks)
+
     def forward_many(self, inputs: torch.Tensor, tasks: Iterable[str]) -> dict[str, torch.Tensor]:
         """Outputs of several tasks on the same inputs; steps of equal prefixes run once."""
         paths = {task: self.path(task) for task in tasks}
@@ -183,10 +184,9 @@ class Network(nn.Module, ABC):
 
     def task_named(self, name: str) -> Task:
         """The task called `name`; UnknownName offers the nearest."""
-        known = self.tasks
-        if name not in known:
-            raise UnknownName("task", name, known)
-        return known[name]
+        if name not in self._tasks:
+            raise UnknownName("task", name, self._tasks)
+        return self._tasks[name]
 
     @classmethod
     def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
@@ -242,6 +242,11 @@ class Network(nn.Module, ABC):
         """Component -> {local name: tensor}; the live tensors, not copies."""
         parts = self.components()
         return {name: {local: self.entry(key) for local, key in parts[name].tensors.items()} for name in names}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Component -> trainable values in it (BatchNorm statistics are state, not parameters)."""
+        held = self.tensors(self.components())
+        return {name: parameters_in(tensors.values()) for name, tensors in held.items()}
 
     def entry(self, key: str) -> torch.Tensor:
         """The live tensor of one state key, found without a look at the others.
@@ -379,3 +384,8 @@ class Several(nn.Module):
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The outputs of all of them."""
         return tuple(module(inputs) for module in self.members)
+
+
+def parameters_in(tensors: Iterable[torch.Tensor]) -> int:
+    """Trainable values among these."""
+    return sum(tensor.numel() for tensor in tensors if isinstance(tensor, nn.Parameter))

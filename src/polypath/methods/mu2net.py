@@ -159,6 +159,7 @@ class Search:
         self.facts: dict[int, dict[str, Any]] = {}
         self.retained: dict[int, int] = {}  # candidate -> retained model that it descends from
         self.root = template(network.config.root, network.config.inputs)
+        self.users = accounting.users_of(network.paths())
         usable = [m for m in network.models.values() if network.permitted(m, data.task)]
         learned = [m for m in usable if m.task is None or m.score is not None]
         self.evolution = Evolution(
@@ -172,15 +173,13 @@ class Search:
             own=frozenset(self._own()),
             first=network.next_model,
         )
-        self.users = accounting.users_of(network.paths())
-        self.sizes = accounting.parameter_counts(network)
+        self.sizes = network.parameter_counts()
         self._flops: dict[tuple[str, ...], int] = {}
         self._validation = validation_rows(len(data.val), config.validation, run.seed, data.name)
 
     def _own(self) -> set[str]:
         """Layers of the task's model that no other task uses and that are not the root's."""
-        users = accounting.users_of(self.network.paths())
-        mine = [name for name, tasks in users.items() if tasks == (self.data.name,)]
+        mine = [name for name, tasks in self.users.items() if tasks == (self.data.name,)]
         return {name for name in mine if not self.network.records[name].root}
 
     # ---- generations ------------------------------------------------------------------------------------------
@@ -350,7 +349,7 @@ class Search:
 
     def log_growth(self) -> None:
         """Write down what the task's model uses of the system, and what of it nobody else uses."""
-        users, sizes = accounting.users_of(self.network.paths()), accounting.parameter_counts(self.network)
+        users, sizes = accounting.users_of(self.network.paths()), self.network.parameter_counts()
         model = self.network.model_of(self.data.name)
         mine = [name for _, name in model.layers]
         added = [name for name in mine if len(users[name]) == 1 and not self.network.records[name].root]

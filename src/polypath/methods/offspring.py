@@ -279,7 +279,10 @@ class Offspring:
         still = generator(0)
         outputs = []
         for rows in self.shared.validation.split(self.shared.batch):
-            outputs.append(self.trained_outputs(self.frozen_outputs("val", rows, still)).float().cpu())
+            value = self.frozen_outputs("val", rows, still)
+            with self._autocast():
+                value = self.trained_outputs(value)
+            outputs.append(value.float().cpu())
         joined = torch.cat(outputs)
         if not torch.isfinite(joined).all():
             return float("nan")

@@ -64,7 +64,6 @@ class Columns(OutlinedColumns):
         self.columns, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self._features: dict[str, int] = {}
         self._pieces: dict[str, list[str]] = {}
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._plans: dict[str, dict[str, Any]] = {}
         self._paths: dict[str, Path] = {}
@@ -113,11 +112,6 @@ class Columns(OutlinedColumns):
         return network
 
     # ---- tasks ------------------------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task) -> None:
         """Give the task its head, and a column where none is shared.
@@ -244,11 +238,6 @@ class Columns(OutlinedColumns):
         steps = [self._names(piece, self._column_of(piece, task_id)) for piece in pieces]
         self._paths[task] = Path(task, (*steps, (head_name(task_id),)))
         return self._paths[task]
-
-    def task_named(self, name: str) -> Task:
-        """The task called `name`; UnknownName offers the nearest."""
-        found = self._tasks.get(name)
-        return super().task_named(name) if found is None else found
 
     def reach(self, task: str) -> Path:
         """The path: there are no other exits."""

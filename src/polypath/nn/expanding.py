@@ -105,7 +105,6 @@ class Expanding(Network):
         self._after = nn.ModuleDict({layer.name: nn.Sequential(layer.before, layer.after) for layer in self.layers})
         self.groups: list[list[int]] = []
         self.epochs = 0
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._stamps: dict[str, int] = {}
         self._added = 0
@@ -242,11 +241,6 @@ class Expanding(Network):
             del self.blocks[key.removeprefix("blocks.")]
 
     # ---- tasks ------------------------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task) -> None:
         """Give the task a head on all units that there are.

@@ -97,7 +97,6 @@ class Grid(Network):
         self.config = config
         self.layout = LAYOUTS[config.layout](config.width, config.channels)
         self.pool, self.norms, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._rows: dict[str, list[list[int]]] = {}
         self._added = 0
@@ -130,11 +129,6 @@ class Grid(Network):
         return grid
 
     # ---- tasks ------------------------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task, rows: list[list[int]] | None = None) -> None:
         """Give the task its path, its head and, where configured, its BatchNorms or modules.

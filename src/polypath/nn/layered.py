@@ -8,7 +8,7 @@ in `memory`, beside the components.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -47,11 +47,10 @@ class Layered(OutlinedLayers):
     def __init__(self, config: LayeredConfig, *, _empty: bool = False) -> None:
         super().__init__()
         self.config = config
-        self._tasks: dict[str, Task] = {}
         self._numbers: dict[str, int] = {}  # task -> its model
         self._next_layer, self._next_model = 0, ROOT + 1
         self.activations = 0
-        self._written: dict[str | int, tuple[Config, dict[str, Any]]] = {}  # layers and models in the last plan
+        self._written: dict[Hashable, tuple[Config, dict[str, Any]]] = {}  # layers, models, tasks of the last plan
         if not _empty:
             self._plant()
 
@@ -82,7 +81,10 @@ class Layered(OutlinedLayers):
         """Configuration, tasks, models, what is known of every layer, shapes of the traces, counters."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "tasks": [{"task": task.to_json(), "model": self._numbers[name]} for name, task in self._tasks.items()],
+            "tasks": [
+                {"task": self._plain(("task", name), task), "model": self._numbers[name]}
+                for name, task in self._tasks.items()
+            ],
             "models": [self._plain(number, model) for number, model in self.models.items()],
             "layers": {name: self._plain(name, record) for name, record in self.records.items()},
             "memory": {name: dict(self._traces[name]) for name in self.records if name in self._traces},
@@ -90,8 +92,8 @@ class Layered(OutlinedLayers):
             "activations": self.activations,
         }
 
-    def _plain(self, key: str | int, held: Config) -> dict[str, Any]:
-        """A record or a model as JSON, made once."""
+    def _plain(self, key: Hashable, held: Config) -> dict[str, Any]:
+        """A record, a model or a task as JSON, made once."""
         known = self._written.get(key)
         if known is None or known[0] is not held:
             self._written[key] = known = held, held.model_dump(mode="json")
@@ -121,6 +123,7 @@ class Layered(OutlinedLayers):
         for entry in plan["tasks"]:
             task = Task.of(entry["task"])
             network._tasks[task.name], network._numbers[task.name] = task, entry["model"]
+            network._written["task", task.name] = task, entry["task"]
         network._next_layer, network._next_model = plan["next"]["layer"], plan["next"]["model"]
         network.activations = plan["activations"]
         return network
@@ -150,11 +153,6 @@ class Layered(OutlinedLayers):
         return layer_of(self.config.root, self.config.inputs, slot, outputs)
 
     # ---- tasks and models -------------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def model_of(self, task: str) -> Model:
         """The task's retained model."""
@@ -214,10 +212,9 @@ class Layered(OutlinedLayers):
     def count_selections(self, task: str, counts: Mapping[int, int]) -> None:
         """Write down how often each model was chosen as a parent for a task; numbers of no model are left out."""
         for number, count in counts.items():
-            if number in self.models:
-                model = self.models[number]
-                chosen = {**model.selections, task: count}
-                self.models[number] = model.model_copy(update={"selections": chosen})
+            model = self.models.get(number)
+            if model is not None and count != model.selections.get(task, 0):
+                self.models[number] = model.model_copy(update={"selections": {**model.selections, task: count}})
 
     def groups_of(self, parent: Model, task: Task) -> tuple[str, ...]:
         """Access groups of a model that the task makes from `parent`: everything private that it descends from."""
@@ -283,6 +280,8 @@ class Layered(OutlinedLayers):
         """
         model = self.model_of(task)
         del self._tasks[task], self._numbers[task]
+        self._paths.pop(task, None)
+        self._written.pop(("task", task), None)
         self._drop_models([model.number])
         for number, other in self.models.items():
             left = {name: count for name, count in other.selections.items() if name != task}

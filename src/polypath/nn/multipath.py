@@ -68,7 +68,6 @@ class MultiPathNet(Network):
         self.heads = nn.ModuleDict()
         for name, branch in config.branches.items():
             check_branch(branch, len(config.cuts), name)
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._branches: dict[str, int] = {}
         self.difficulty: dict[str, float] = {}
@@ -105,11 +104,6 @@ class MultiPathNet(Network):
         difficulty = {new if name == old else name: value for name, value in plan["difficulty"].items()}
         branches = {new if name == old else name: at for name, at in plan["config"]["branches"].items()}
         return {**found, "config": {**found["config"], "branches": branches}, "difficulty": difficulty}
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task, branch: int | None = None) -> None:
         """Give the task a head at its branch, and with exits="all" at those before it.

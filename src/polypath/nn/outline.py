@@ -87,7 +87,6 @@ class OutlinedColumns(Network):
     columns: nn.ModuleDict
     heads: nn.ModuleDict
     memory: Memory
-    _tasks: dict[str, Task]
     _ids: dict[str, str]
     _features: dict[str, int]
     _pieces: dict[str, list[str]]

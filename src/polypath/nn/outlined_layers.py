@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from polypath.core.component import Component, Path
-from polypath.core.network import Network
+from polypath.core.network import Network, parameters_in
 from polypath.nn.evolved import LayerRecord, Model
 from polypath.nn.memory import Memory, memory_key
 from polypath.nn.outline import Outline, Outlines, hollow
@@ -36,7 +36,6 @@ class OutlinedLayers(Network):
     memory: Memory
     records: dict[str, LayerRecord]
     models: dict[int, Model]
-    _tasks: dict[str, Any]
     _numbers: dict[str, int]
 
     def __init__(self) -> None:
@@ -48,6 +47,7 @@ class OutlinedLayers(Network):
         self._outlines = Outlines()
         self._parts: dict[str, tuple[LayerRecord, Component]] = {}
         self._components: dict[str, Component] | None = None
+        self._paths: dict[str, tuple[tuple[tuple[str, str], ...], Path]] = {}  # task -> layers of its model, path
 
     @abstractmethod
     def _structure(self, slot: str, outputs: int | None) -> nn.Module:
@@ -81,11 +81,22 @@ class OutlinedLayers(Network):
         self._components = None
 
     def _outline_of(self, name: str) -> Outline:
+        return self._outlined(name)[0]
+
+    def _outlined(self, name: str) -> tuple[Outline, int]:
+        """A layer's outline and the number of its parameters; layers of one slot have the same."""
         record = self.records[name]
-        made = self._outlines.of(
-            (record.slot, record.outputs), lambda: ({"": self._structure(record.slot, record.outputs)}, 0)
-        )
-        return made[0][""]
+
+        def make() -> tuple[Mapping[str, nn.Module], int]:
+            layer = self._structure(record.slot, record.outputs)
+            return {"": layer}, parameters_in(layer.parameters())
+
+        outlines, parameters = self._outlines.of((record.slot, record.outputs), make)
+        return outlines[""], parameters
+
+    def parameter_counts(self) -> dict[str, int]:
+        """As `Network.parameter_counts`, without a look at every tensor."""
+        return {name: self._outlined(name)[1] for name in self.records}
 
     def components(self) -> dict[str, Component]:
         """Every layer, with its traces beside it."""
@@ -187,4 +198,12 @@ class OutlinedLayers(Network):
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a layer."""
         self.require_only_exit(task, exit)
-        return Path(task, tuple((name,) for _, name in self.models[self._numbers[task]].layers))
+        layers = self.models[self._numbers[task]].layers
+        known = self._paths.get(task)
+        if known is None or known[0] is not layers:
+            self._paths[task] = known = layers, Path(task, tuple((name,) for _, name in layers))
+        return known[1]
+
+    def reach(self, task: str) -> Path:
+        """The path: there are no other exits."""
+        return self.path(task)

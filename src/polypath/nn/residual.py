@@ -74,7 +74,6 @@ class ResidualNetwork(Network):
         super().__init__()
         self.config, self._keep = config, _keep
         self.parts = nn.ModuleDict()
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._added = 0
         self._components: dict[str, Component] | None = None
@@ -127,11 +126,6 @@ class ResidualNetwork(Network):
             network._keep = None
         network._added = plan["added"]
         return network
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task) -> None:
         """Give the task its head and the parts that are its own.

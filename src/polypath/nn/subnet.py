@@ -44,7 +44,6 @@ class Subnetworks(Network):
                 raise InvalidInput(f"slots: {pattern!r} matches no piece; there are {list(self._template.spaces)}")
         self._variants: dict[str, Template] = {str(config.inputs): self._template}
         self._spaces: dict[str, Space] = dict(self._template.spaces)
-        self._tasks: dict[str, Task] = {}
         self._ids: dict[str, str] = {}
         self._steps: dict[str, list[list[str]]] = {}
         self._picked: dict[str, dict[str, int]] = {}
@@ -88,11 +87,6 @@ class Subnetworks(Network):
         return network
 
     # ---- tasks ------------------------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """Task name -> task, in the order they were added."""
-        return dict(self._tasks)
 
     def add_task(self, task: Task, share: float | Rule | None = None) -> None:
         """Give the task its share of every layer: any free positions for now, with initial values.

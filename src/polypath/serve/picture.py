@@ -36,7 +36,7 @@ def picture(network: Network, tasks: Sequence[str]) -> dict[str, Any]:
         task: [[name for name in path.components if place[name] == column] for column in range(len(columns))]
         for task, path in reaches.items()
     }
-    sizes = accounting.parameter_counts(network)
+    sizes = network.parameter_counts()
     parts = network.components()
     users = accounting.users_of(reaches)
     shown = PathPicture(steps=steps, tasks=lanes, sizes={name: sizes[name] for name in where})

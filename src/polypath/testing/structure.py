@@ -195,7 +195,7 @@ def law_costs_are_counted(candidate: Candidate) -> None:
     for task in network.tasks:
         cost, module = system.cost(task), network.extract(task, fused=False)
         counted = sum(parameter.numel() for parameter in module.parameters())
-        counts, selected = accounting.parameter_counts(network), dict(network.path(task).selected)
+        counts, selected = network.parameter_counts(), dict(network.path(task).selected)
         counted -= sum(counts[name] - used for name, used in selected.items())  # read in part, copied whole
         require(cost.parameters == counted, law, f"{task!r}: {cost.parameters} parameters said, {counted} counted")
         size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
@@ -203,7 +203,7 @@ def law_costs_are_counted(candidate: Candidate) -> None:
         require(cost.flops > 0, law, f"{task!r}: no operations counted")
         added += cost.added_parameters
         unused -= set(network.path(task).components)
-    counts = accounting.parameter_counts(network)
+    counts = network.parameter_counts()
     total = accounting.total_parameters(network)
     free = sum(counts[name] for name in unused)
     require(added + free == total, law, f"{added} added and {free} unused parameters, but {total} in all")
