@@ -19,6 +19,7 @@ TINY: dict[str, Any] = {
     "epochs": 1,
     "batch": 100,
     "threads": 1,
+    "precision": "32-true",
     "progress": False,
 }
 STILL = {"optimizer": "sgd", "learning_rate": 1e-30}
@@ -108,11 +109,11 @@ def test_magnitude_gives_the_largest_weights_to_the_first_level() -> None:
 
 
 def test_the_search_prunes_gradually_and_straight_through() -> None:
-    from polypath.methods.nestednet import NestedNet, Search
+    from polypath.methods.nestednet import NestedNet, NestedNetConfig, Search
     from polypath.train.config import RunConfig
     from polypath.train.engine import Engine
 
-    suite, method = tiny_features(3), NestedNet(**{k: v for k, v in TINY.items() if k not in ("threads", "progress")})
+    suite, method = tiny_features(3), NestedNet(**{k: v for k, v in TINY.items() if k in NestedNetConfig.model_fields})
     method = NestedNet(method.config.changed(select="magnitude"))
     network = method.build([item.task for item in suite], Engine(config=RunConfig(threads=1), progress=False))
     for item in suite:

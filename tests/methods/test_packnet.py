@@ -17,6 +17,7 @@ TINY: dict[str, Any] = {
     "retrain_epochs": 1,
     "batch": 100,
     "threads": 1,
+    "precision": "32-true",
     "progress": False,
 }
 STILL = {"learning_rate": 1e-30, "retrain_rate": 1e-30}

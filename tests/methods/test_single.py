@@ -10,7 +10,14 @@ from polypath.core.seeds import seeded
 from polypath.methods.single import SingleConfig
 from polypath.testing import tiny_features, tiny_images
 
-TINY = {"backbone": {"kind": "mlp", "hidden": [8]}, "epochs": 2, "batch": 8, "threads": 1, "progress": False}
+TINY = {
+    "backbone": {"kind": "mlp", "hidden": [8]},
+    "epochs": 2,
+    "batch": 8,
+    "threads": 1,
+    "precision": "32-true",
+    "progress": False,
+}
 
 
 def test_every_task_has_a_network_of_its_own() -> None:

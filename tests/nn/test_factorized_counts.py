@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from polypath.core.accounting import parameter_counts, total_parameters
+from polypath.core.accounting import total_parameters
 from polypath.core.preprocess import ImagePreprocess
 from polypath.core.task import Classification, Image, Task
 from polypath.nn.columns import Columns, ColumnsConfig
@@ -122,7 +122,7 @@ def test_the_knowledge_bases_are_a_hundredth_of_a_percent() -> None:
     first = task(0, 3, 32, 10)
     network = Factorized(FactorizedConfig.of({"inputs": first.inputs, "backbone": described()}))
     network.add_task(first)
-    counts = parameter_counts(network)
+    counts = network.parameter_counts()
     assert sum(count for name, count in counts.items() if name.startswith("base.")) == 432
     assert ColumnsConfig.of({"backbone": described()}).share == "none"
 

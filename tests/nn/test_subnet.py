@@ -233,11 +233,11 @@ def test_a_task_s_forward_is_an_ordinary_network_with_the_masked_weights(
     made, x = pair
     with torch.no_grad():
         for name in ("a", "b"):
-            expected = ordinary(made, name)(x)
-            assert torch.equal(made(x, name), expected)
-            fused = made.extract(name)(x)
-            assert float((fused - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
-            assert torch.equal(made.extract(name, fused=False)(x), expected)
+            expected, said = ordinary(made, name)(x), made(x, name)
+            size = float(expected.abs().max())
+            assert float((said - expected).abs().max()) <= 1e-6 * size  # attention: other last bits on some CPUs
+            assert float((made.extract(name)(x) - expected).abs().max()) <= 1e-5 * size
+            assert torch.equal(made.extract(name, fused=False)(x), said)
 
 
 def test_a_step_of_one_task_moves_nothing_of_another(pair: tuple[Subnetworks, torch.Tensor]) -> None:

@@ -63,3 +63,12 @@ def test_tensors_of_low_rank_need_no_more(form: str) -> None:
     assert vectors.shape == (5, 1)
     found = recomposed(form, factors, vectors[3], SHAPE[:-1])  # type: ignore[arg-type]
     torch.testing.assert_close(found, values[..., 3], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["tucker", "tt", "laf"])
+def test_filters_can_be_made_under_autocast(form: str) -> None:
+    factors, vectors = decomposed(form, stack().float())  # type: ignore[arg-type]
+    expected = recomposed(form, factors, vectors[1], SHAPE[:-1])  # type: ignore[arg-type]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = recomposed(form, factors, vectors[1], SHAPE[:-1])  # type: ignore[arg-type]
+    assert float((found.float() - expected).abs().max()) <= 0.05 * float(expected.abs().max())

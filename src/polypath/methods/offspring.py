@@ -279,10 +279,9 @@ class Offspring:
         still = generator(0)
         outputs = []
         for rows in self.shared.validation.split(self.shared.batch):
-            value = self.frozen_outputs("val", rows, still)
+            received = self.frozen_outputs("val", rows, still)
             with self._autocast():
-                value = self.trained_outputs(value)
-            outputs.append(value.float().cpu())
+                outputs.append(self.trained_outputs(received).float().cpu())
         joined = torch.cat(outputs)
         if not torch.isfinite(joined).all():
             return float("nan")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -100,9 +100,14 @@ def recomposed(
     if form == "tucker":
         value = (factors["core"] @ vector).reshape([factors[name].shape[1] for name in AXES])
         for name in AXES:
-            value = torch.tensordot(value, factors[name], dims=([0], [1]))
+            value = _contracted(value, factors[name], ([0], [1]))
         return value
     value = factors["outputs"][0]
     for name in AXES[1:]:
-        value = torch.tensordot(value, factors[name], dims=1)
+        value = _contracted(value, factors[name], 1)
     return value @ vector
+
+
+def _contracted(value: torch.Tensor, factor: torch.Tensor, dims: Any) -> torch.Tensor:
+    # Under autocast a product may come out in another type than it went in, and tensordot wants both alike.
+    return torch.tensordot(value.to(factor.dtype), factor, dims=dims)
