@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain, compress
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,9 +54,6 @@ class Saved(NamedTuple):
     certificates: Sequence[FilePath] = ()
 
 
-KNOWN = (True, True, True, True)
-
-
 def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str, torch.Tensor]]]:
     """The manifest of a system as it is now, what it was made from, and the tensors in memory, by address."""
     parts = dict(system.network.components())
@@ -64,9 +62,9 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
     shas = {**system._absent, **{name: digest(tensors[name]) for name in here}}
     blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
     extra = {
-        name: {local: system.network.entry(key) for local, key in part.auxiliary.items()}
-        for name, part in parts.items()
-        if part.auxiliary and name not in system._absent_auxiliary
+        name: {local: system.network.entry(key) for local, key in parts[name].auxiliary.items()}
+        for name in here
+        if parts[name].auxiliary and name not in system._absent_auxiliary
     }
     auxiliary = {**system._absent_auxiliary, **{name: digest(held) for name, held in extra.items()}}
     blobs |= {auxiliary[name]: held for name, held in extra.items()}
@@ -76,7 +74,7 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
         name: _entry(system, parts[name], shas[name], auxiliary.get(name), tensors.get(name))
         for name in _said_anew(system, parts)
     }
-    entries = {name: fresh.get(name) or system.filed[name] for name in parts}
+    entries = dict(zip(parts, map((system.filed | fresh).__getitem__, parts), strict=True))
     sources = system.sources | {name: entry.sources for name, entry in fresh.items()}
     manifest = Manifest(
         polypath=_version(),
@@ -95,19 +93,20 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
     return manifest, Described(parts, shas, auxiliary, sources), blobs
 
 
-def _said_anew(system: System, parts: Mapping[str, Component]) -> list[str]:
+def _said_anew(system: System, parts: Mapping[str, Component]) -> set[str]:
     """Components in memory, and those about which something was said since the last save.
 
     A large system has few of them: what is known of the others must not cost a line of Python each.
     """
-    was = system.described
-    same: list[Iterable[bool]] = [
-        map(operator.is_, parts.values(), map(was.parts.get, parts)),
-        map(operator.is_, map(system.sources.get, parts), map(was.sources.get, parts)),
-        map(operator.eq, map(system._absent.get, parts), map(was.shas.get, parts)),
-        map(operator.eq, map(system._absent_auxiliary.get, parts), map(was.auxiliary.get, parts)),
+    was, absent, traces = system.described, system._absent, system._absent_auxiliary
+    other: list[Iterable[bool]] = [
+        map(operator.is_not, parts.values(), map(was.parts.get, parts)),
+        map(operator.is_not, map(system.sources.get, parts), map(was.sources.get, parts)),
+        map(operator.ne, map(absent.get, parts), map(was.shas.get, parts)),
     ]
-    return [name for name, known in zip(parts, zip(*same, strict=True), strict=True) if known != KNOWN]
+    if traces or was.auxiliary:
+        other.append(map(operator.ne, map(traces.get, parts), map(was.auxiliary.get, parts)))
+    return set(chain.from_iterable(compress(parts, differs) for differs in other))
 
 
 def _entry(

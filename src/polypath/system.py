@@ -252,8 +252,8 @@ class System(Portable):
         before = {
             key: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
             for key, value in vars(self).items()
-            if key != "_lock"
-        }
+            if key not in ("_lock", "filed")
+        } | {"filed": self.filed}  # which is replaced, never changed
         try:
             yield
         except BaseException:

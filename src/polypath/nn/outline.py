@@ -163,7 +163,7 @@ class OutlinedColumns(Network):
             return super().paths()
         for task in self._tasks.keys() - self._paths.keys():
             self.path(task)
-        return {task: self._paths[task] for task in self._tasks}
+        return dict(zip(self._tasks, map(self._paths.__getitem__, self._tasks), strict=True))
 
     def reaches(self) -> dict[str, Path]:
         """As `Network.reaches`; there are no other exits."""
@@ -241,7 +241,7 @@ class OutlinedColumns(Network):
             own: attributes that it does not have in common with this one.
             names: components.
         """
-        made = hollow(self, own)
+        made = hollow(self, {"_components": self._components, **own})  # replaced where it changes, so not copied
         made.columns, made.heads, made.memory = nn.ModuleDict(), nn.ModuleDict(), copy.deepcopy(self.memory)
         known = self.components()
         for name in names:

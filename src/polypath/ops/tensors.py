@@ -110,4 +110,5 @@ def recomposed(
 
 def _contracted(value: torch.Tensor, factor: torch.Tensor, dims: Any) -> torch.Tensor:
     # Under autocast a product may come out in another type than it went in, and tensordot wants both alike.
-    return torch.tensordot(value.to(factor.dtype), factor, dims=dims)
+    found: torch.Tensor = torch.tensordot(value.to(factor.dtype), factor, dims=dims)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,9 +159,10 @@ class Manifest(Config):
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
-        held = [sha for entry in self.components.values() for sha in (entry.sha256, entry.auxiliary) if sha]
+        entries = self.components.values()
+        held = {*map(attrgetter("sha256"), entries), *map(attrgetter("auxiliary"), entries)} - {None}
         probes = [entry.probe for entry in self.tasks.values() if entry.probe]
-        return {*held, *(sha for probe in probes for sha in (probe.learned, probe.saved))}
+        return held.union(*((probe.learned, probe.saved) for probe in probes))
 
 
 # Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step

@@ -18,7 +18,7 @@ from typing import Any
 
 from polypath.core.config import Config
 from polypath.core.errors import CorruptError
-from polypath.core.files import read_json, write_atomically
+from polypath.core.files import write_atomically
 
 PAGE = 64
 LISTED = ("components", "tasks", "history")
@@ -138,9 +138,10 @@ class Pages:
     def named(self, head: Path) -> list[str]:
         """Addresses of the pages that a manifest file names; none where it cannot be read."""
         try:
-            listed = read_json(head).get("pages", {})
+            text = head.read_bytes()
+            listed = _last_line(text) or json.loads(text).get("pages", {})
             return [sha256 for pages in listed.values() for sha256, _ in pages]
-        except (AttributeError, CorruptError, TypeError, ValueError):
+        except (AttributeError, OSError, TypeError, ValueError):
             return []
 
     def addresses(self, pages: Iterable[str]) -> set[str]:
@@ -273,6 +274,16 @@ def head_text(fields: Mapping[str, Any], sections: Mapping[str, Section], layout
 def addresses_in(text: bytes) -> frozenset[str]:
     """Everything in a text that looks like an address."""
     return frozenset(held.decode() for held in _ADDRESS.findall(text))
+
+
+def _last_line(head: bytes) -> dict[str, Any] | None:
+    """The pages that a manifest file names where `head_text` writes them; None where they do not stand there."""
+    _, found, line = head.rpartition(b'\n"pages": ')
+    try:
+        listed = json.loads(line.rstrip(b"\n}") + b"}") if found else None
+    except ValueError:
+        return None
+    return listed if isinstance(listed, dict) and all(map(_well_formed, listed.values())) else None
 
 
 def _well_formed(pages: Any) -> bool:
