@@ -110,8 +110,10 @@ def on_disk(folder: Path) -> dict[str, int]:
     files = {path.stem: path.stat().st_size for path in (folder / "components").rglob("*.safetensors")}
     parts = {"components": sum(size for sha, size in files.items() if sha in named)}
     parts["recorded_answers"] = sum(files.values()) - parts["components"]
-    parts["manifest_and_pages"] = _size(folder / "manifest.json") + _size(folder / "pages")
-    parts["snapshots"] = _size(folder / "snapshots")
+    pages = Store(folder).pages  # of which the snapshots keep some that the manifest no longer names
+    now = sum(_size(pages.path(sha)) for sha in pages.named(folder / "manifest.json"))
+    parts["manifest_and_pages"] = _size(folder / "manifest.json") + now
+    parts["snapshots"] = _size(folder / "snapshots") + _size(folder / "pages") - now
     parts["values_in_components"] = sum(entry.size_bytes for entry in manifest.components.values())
     return parts
 

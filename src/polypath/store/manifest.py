@@ -159,10 +159,10 @@ class Manifest(Config):
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
-        entries = self.components.values()
-        held = {*map(attrgetter("sha256"), entries), *map(attrgetter("auxiliary"), entries)} - {None}
-        probes = [entry.probe for entry in self.tasks.values() if entry.probe]
-        return held.union(*((probe.learned, probe.saved) for probe in probes))
+        parts = self.components.values()
+        probes = [probe for probe in map(attrgetter("probe"), self.tasks.values()) if probe is not None]
+        found = {*map(attrgetter("sha256"), parts), *map(attrgetter("auxiliary"), parts)} - {None}
+        return found.union(map(attrgetter("learned"), probes), map(attrgetter("saved"), probes))
 
 
 # Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
