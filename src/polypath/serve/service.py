@@ -195,7 +195,7 @@ class Service:
 
     async def _decoded(self, task: Task, inputs: Sequence[Raw], options: Options) -> torch.Tensor:
         if quick(task, inputs):
-            return decoded(task, inputs, self.limits)
+            return decoded(task, inputs, self.limits, options.fit)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, decoded, task, inputs, self.limits, options.fit)
 
