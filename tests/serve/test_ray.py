@@ -56,7 +56,7 @@ def ask(path, body=None):
 
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 try:
     serve.start(http_options={"host": "127.0.0.1", "port": port, "location": "HeadOnly"})
     serve.run(deployment(sys.argv[1], name="trees"))

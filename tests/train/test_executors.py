@@ -24,10 +24,13 @@ HELPERS = Path(tiny.__file__).parent
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What helpers/cluster.py found on a Ray cluster of two nodes on this machine."""
     pytest.importorskip("ray")
-    out = tmp_path_factory.mktemp("cluster")
-    command = [sys.executable, str(HELPERS / "cluster.py"), str(out)]
     environment = {**os.environ, "RAY_worker_register_timeout_seconds": "300"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+    for _ in range(2):
+        out = tmp_path_factory.mktemp("cluster")
+        command = [sys.executable, str(HELPERS / "cluster.py"), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+        if "task_manager.cc" not in done.stderr:  # a check of Ray's own fails now and then after kills
+            break
     assert done.returncode == 0, done.stderr[-3000:]
     facts: dict[str, Any] = json.loads((out / "facts.json").read_text())
     return facts
