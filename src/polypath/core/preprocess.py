@@ -284,7 +284,7 @@ def category(value: Any) -> str:
 
     Files differ in how they hold the same value ("3", 3, 3.0); this makes them one.
 
-    Example:
+    Examples:
         >>> [category(value) for value in (3, "3.0", " red ", True, None, float("nan"))]
         ['3', '3', 'red', 'true', '', '']
     """
