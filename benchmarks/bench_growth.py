@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from side_by_side import ratio, write_record
+from side_by_side import in_memory, ratio, write_record
 
 import polypath as pp
 from polypath.core.examples import Examples, Sealed, TaskData
@@ -176,17 +175,17 @@ def _in_turns(action: Callable[[str, int], None], rounds: int) -> dict[str, Any]
 def remembered(folder: Path) -> dict[str, int]:
     """Peak memory of a process that opens a system, answers its last task, adds two and saves."""
     system = pp.load(folder)
-    opened, count = _resident(), len(system.tasks)
+    opened, count = in_memory("VmRSS"), len(system.tasks)
     system.predict(f"task{count - 1}", torch.zeros(1, COLUMNS))
-    answered = _peak()
+    answered = in_memory("VmHWM")
     add(system, folder, count)
-    before = _resident()
+    before = in_memory("VmRSS")
     add(system, folder, count + 1)
     return {
         "opened": opened,
         "peak_answering": answered,
-        "peak_adding": _peak(),
-        "kept_by_an_add": _resident() - before,
+        "peak_adding": in_memory("VmHWM"),
+        "kept_by_an_add": in_memory("VmRSS") - before,
     }
 
 
@@ -196,17 +195,6 @@ def opened(folder: Path) -> float:
     began = time.perf_counter()
     pp.load(folder)
     return time.perf_counter() - began
-
-
-def _peak() -> int:
-    """Of this program alone: what getrusage says may be the peak of the process that started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def fresh(*arguments: str) -> Any:

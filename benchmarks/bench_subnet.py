@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from side_by_side import counted, interleaved, ratio, write_record
+from side_by_side import counted, in_memory, interleaved, ratio, write_record
 from torch import nn
 
 from polypath.core.examples import Suite
@@ -223,12 +223,6 @@ def peak(name: str, kind: str, batch: int) -> int:
     command = [sys.executable, __file__, "--part", kind, "--batch", str(batch), "--peak", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
-
-
-def in_memory(what: str) -> int:
-    """Bytes of this process now (VmRSS) or at most so far (VmHWM; `ru_maxrss` would start from the parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(what)))
 
 
 def print_peak(name: str, kind: str, batch: int) -> None:

@@ -56,3 +56,9 @@ def write_record(name: str, figures: Mapping[str, Any], command: str, out: str |
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     return path
+
+
+def in_memory(what: str) -> int:
+    """Bytes of this process now (VmRSS) or at most so far (VmHWM; `ru_maxrss` would start from the parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(what)))

@@ -235,7 +235,10 @@ def test_a_task_s_forward_is_an_ordinary_network_with_the_masked_weights(
         for name in ("a", "b"):
             expected, said = ordinary(made, name)(x), made(x, name)
             size = float(expected.abs().max())
-            assert float((said - expected).abs().max()) <= 1e-6 * size  # attention: other last bits on some CPUs
+            if made.config.backbone["kind"] == "encoder":  # its attention has other last bits on some CPUs
+                assert float((said - expected).abs().max()) <= 1e-6 * size
+            else:
+                assert torch.equal(said, expected)
             assert float((made.extract(name)(x) - expected).abs().max()) <= 1e-5 * size
             assert torch.equal(made.extract(name, fused=False)(x), said)
 

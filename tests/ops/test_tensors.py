@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from polypath.ops.tensors import decomposed, factor_shapes, recomposed
+from polypath.ops.tensors import Form, decomposed, factor_shapes, recomposed
 
 SHAPE = (4, 3, 3, 3, 5)
 
@@ -16,14 +16,14 @@ def stack(seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", ["tucker", "tt", "laf"])
-def test_full_ranks_give_every_tasks_filters_back(form: str) -> None:
+def test_full_ranks_give_every_tasks_filters_back(form: Form) -> None:
     values = stack()
-    factors, vectors = decomposed(form, values)  # type: ignore[arg-type]
-    shapes, length = factor_shapes(form, SHAPE)  # type: ignore[arg-type]
+    factors, vectors = decomposed(form, values)
+    shapes, length = factor_shapes(form, SHAPE)
     assert {name: tuple(value.shape) for name, value in factors.items()} == shapes
     assert vectors.shape == (5, length)
     for task in range(5):
-        found = recomposed(form, factors, vectors[task], SHAPE[:-1])  # type: ignore[arg-type]
+        found = recomposed(form, factors, vectors[task], SHAPE[:-1])
         torch.testing.assert_close(found, values[..., task], rtol=1e-10, atol=1e-12)
 
 
@@ -55,20 +55,20 @@ def test_shapes_of_factors_by_hand() -> None:
 
 
 @pytest.mark.parametrize("form", ["tucker", "tt"])
-def test_tensors_of_low_rank_need_no_more(form: str) -> None:
+def test_tensors_of_low_rank_need_no_more(form: Form) -> None:
     """One filter times five numbers: rank 1 in every unfolding."""
     parts = [torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in SHAPE]
     values = torch.einsum("o,i,h,w,t->oihwt", *parts)
-    factors, vectors = decomposed(form, values, rank=0.01)  # type: ignore[arg-type]
+    factors, vectors = decomposed(form, values, rank=0.01)
     assert vectors.shape == (5, 1)
-    found = recomposed(form, factors, vectors[3], SHAPE[:-1])  # type: ignore[arg-type]
+    found = recomposed(form, factors, vectors[3], SHAPE[:-1])
     torch.testing.assert_close(found, values[..., 3], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", ["tucker", "tt", "laf"])
-def test_filters_can_be_made_under_autocast(form: str) -> None:
-    factors, vectors = decomposed(form, stack().float())  # type: ignore[arg-type]
-    expected = recomposed(form, factors, vectors[1], SHAPE[:-1])  # type: ignore[arg-type]
+def test_filters_can_be_made_under_autocast(form: Form) -> None:
+    factors, vectors = decomposed(form, stack().float())
+    expected = recomposed(form, factors, vectors[1], SHAPE[:-1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = recomposed(form, factors, vectors[1], SHAPE[:-1])  # type: ignore[arg-type]
+        found = recomposed(form, factors, vectors[1], SHAPE[:-1])
     assert float((found.float() - expected).abs().max()) <= 0.05 * float(expected.abs().max())

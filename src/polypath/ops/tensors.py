@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -108,7 +108,7 @@ def recomposed(
     return value @ vector
 
 
-def _contracted(value: torch.Tensor, factor: torch.Tensor, dims: Any) -> torch.Tensor:
+def _contracted(value: torch.Tensor, factor: torch.Tensor, dims: int | tuple[list[int], list[int]]) -> torch.Tensor:
     # Under autocast a product may come out in another type than it went in, and tensordot wants both alike.
     found: torch.Tensor = torch.tensordot(value.to(factor.dtype), factor, dims=dims)
     return found
