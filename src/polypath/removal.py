@@ -65,14 +65,14 @@ def release(system: System, going: Sequence[str]) -> tuple[list[str], list[str]]
     reset: list[str] = []
     for name in going:
         system.tombstones[name] = system.network.tasks[name].private_to
-        gone, fresh = system.network.release(name)
-        freed += gone
-        reset += fresh
+        deleted, again = system.network.release(name)
+        freed += deleted
+        reset += again
         system.entries.pop(name, None)
         system._probed.pop(name, None)
-    for name in (*freed, *reset):
-        system.sources.pop(name, None)
-        system._absent_auxiliary.pop(name, None)
+    gone = {*freed, *reset}
+    system.sources = {name: held for name, held in system.sources.items() if name not in gone}
+    system._absent_auxiliary = {name: sha for name, sha in system._absent_auxiliary.items() if name not in gone}
     system._fused.clear()
     return freed, reset
 

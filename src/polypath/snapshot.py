@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import operator
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import chain, compress
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from polypath.core.accounting import bytes_of
+from polypath.core.changes import continues, differing
 from polypath.core.component import Component, digest
 from polypath.core.errors import CorruptError
 from polypath.core.network import Network
@@ -29,15 +29,11 @@ class Described(NamedTuple):
 
     Args:
         parts: what the network said of it.
-        shas: its address.
-        auxiliary: the address of its traces, where it has some.
         sources: of the manifest's entry.
     """
 
     parts: Mapping[str, Component] = {}
-    shas: Mapping[str, str] = {}
-    auxiliary: Mapping[str, str] = {}
-    sources: Mapping[str, dict[str, str | None]] = {}
+    sources: dict[str, dict[str, str | None]] = {}
 
 
 class Saved(NamedTuple):
@@ -57,25 +53,27 @@ class Saved(NamedTuple):
 def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str, torch.Tensor]]]:
     """The manifest of a system as it is now, what it was made from, and the tensors in memory, by address."""
     parts = dict(system.network.components())
-    here = sorted(parts.keys() - system._absent.keys())
+    here = sorted(name for name in system.network.built() if name not in system._absent)
     tensors = system.network.tensors(here)
-    shas = {**system._absent, **{name: digest(tensors[name]) for name in here}}
+    shas = ChainMap({name: digest(tensors[name]) for name in here}, system._absent)
     blobs: dict[str, Mapping[str, torch.Tensor]] = {shas[name]: tensors[name] for name in here}
     extra = {
         name: {local: system.network.entry(key) for local, key in parts[name].auxiliary.items()}
         for name in here
         if parts[name].auxiliary and name not in system._absent_auxiliary
     }
-    auxiliary = {**system._absent_auxiliary, **{name: digest(held) for name, held in extra.items()}}
+    auxiliary = ChainMap({name: digest(held) for name, held in extra.items()}, system._absent_auxiliary)
     blobs |= {auxiliary[name]: held for name, held in extra.items()}
     _refresh(system, here, shas)
     blobs |= system._probes
     fresh = {
         name: _entry(system, parts[name], shas[name], auxiliary.get(name), tensors.get(name))
-        for name in _said_anew(system, parts)
+        for name in _said_anew(system, parts, here)
     }
-    entries = dict(zip(parts, map((system.filed | fresh).__getitem__, parts), strict=True))
-    sources = system.sources | {name: entry.sources for name, entry in fresh.items()}
+    entries = {**system.filed, **fresh}
+    if not (continues(parts, system.filed) and len(entries) == len(parts)):
+        entries = dict(zip(parts, map(entries.__getitem__, parts), strict=True))
+    sources = {**system.sources, **{name: entry.sources for name, entry in fresh.items()}}
     manifest = Manifest(
         polypath=_version(),
         network=network_name(type(system.network)),
@@ -90,23 +88,18 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
         history=system.history,
         keep_snapshots=system.keep_snapshots,
     )
-    return manifest, Described(parts, shas, auxiliary, sources), blobs
+    return manifest, Described(parts, sources), blobs
 
 
-def _said_anew(system: System, parts: Mapping[str, Component]) -> set[str]:
-    """Components in memory, and those about which something was said since the last save.
+def _said_anew(system: System, parts: Mapping[str, Component], here: Iterable[str]) -> list[str]:
+    """Components in memory, and those about which something was said since the last save, as `parts` has them.
 
-    A large system has few of them: what is known of the others must not cost a line of Python each.
+    Those on disk are what they were when they were filed. A large system has few others: what is known of the many
+    must not cost a line of Python each.
     """
-    was, absent, traces = system.described, system._absent, system._absent_auxiliary
-    other: list[Iterable[bool]] = [
-        map(operator.is_not, parts.values(), map(was.parts.get, parts)),
-        map(operator.is_not, map(system.sources.get, parts), map(was.sources.get, parts)),
-        map(operator.ne, map(absent.get, parts), map(was.shas.get, parts)),
-    ]
-    if traces or was.auxiliary:
-        other.append(map(operator.ne, map(traces.get, parts), map(was.auxiliary.get, parts)))
-    return set(chain.from_iterable(compress(parts, differs) for differs in other))
+    was = system.described
+    told = {*here, *differing(system.sources, was.sources), *differing(parts, was.parts)}
+    return [name for name in parts if name in told] if told else []
 
 
 def _entry(
@@ -158,7 +151,7 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Sa
             store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
     system.store, system.forgotten, system._saved_events = store, [], len(system.history)
     system.filed, system.described = manifest.components, described
-    system.sources = dict(described.sources)
+    system.sources = described.sources
     system._probes.clear()  # they are on disk
     return saved
 

@@ -51,7 +51,7 @@ class System(Portable):
         self.method, self.config, self.seed = method, dict(config), seed
         self.suite_config = dict(suite or {})
         self.entries: dict[str, TaskEntry] = {}
-        self.sources: dict[str, dict[str, str | None]] = {}  # those of one component are replaced, never changed
+        self.sources: dict[str, dict[str, str | None]] = {}  # replaced, never changed, like those of one component
         self.tombstones: dict[str, str | None] = {}
         self.history: list[Event] = []
         self.data: Suite | None = None
@@ -252,8 +252,8 @@ class System(Portable):
         before = {
             key: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
             for key, value in vars(self).items()
-            if key not in ("_lock", "filed")
-        } | {"filed": self.filed}  # which is replaced, never changed
+            if key not in ("_lock", "filed", "sources")
+        } | {"filed": self.filed, "sources": self.sources}  # which are replaced, never changed
         try:
             yield
         except BaseException:

@@ -7,11 +7,11 @@ method needs, and nothing else: time and memory of adding a task do not depend o
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from polypath.answering import asked
+from polypath.core.changes import differing
 from polypath.core.component import digest
 from polypath.core.network import Network
 from polypath.snapshot import recorded
@@ -79,7 +79,7 @@ class Trial:
         gone = old.components().keys() - new.components().keys()
         suspects = gone | {name for name, sha in self.before.items() if self.after.get(name) != sha}
         moved = sorted(suspects.intersection(old.components_of(tasks))) if suspects else []
-        other = _others(tasks, old.tasks, new.tasks) | _others(tasks, old.paths(), new.paths())
+        other = _others(old.tasks, new.tasks) | _others(old.paths(), new.paths())
         return moved + [f"path of {task}" for task in tasks if task in other]
 
     def adopt(self, learned: Sequence[str], changed: Iterable[str]) -> None:
@@ -94,6 +94,7 @@ class Trial:
         system.network, system._absent, system._absent_auxiliary = network, self._absent, self._auxiliary
         system._bury(learned)
         changed, parts = set(changed), network.components()
+        sources = dict(system.sources)
         paths = {task: network.reach(task) for task in learned}
         around = {task: _private(system, path.components) for task, path in paths.items()}
         for name in changed:
@@ -101,11 +102,12 @@ class Trial:
             if not users:  # moved without being used: whichever task it was, its data did it
                 users = {t: network.tasks[t].private_to for t in learned}
             parent = parts[name].parent
-            inherited = system.sources.get(parent, {}) if parent is not None else {}
+            inherited = sources.get(parent, {}) if parent is not None else {}
             inherited = {**inherited, **{task: system._group_of(task) for task in parts[name].builds_on}}
             # What is trained on top of what a private task's data shaped is shaped by it, too.
             below = {source: group for user in users for source, group in around[user].items()}
-            system.sources[name] = {**inherited, **below, **system.sources.get(name, {}), **users}
+            sources[name] = {**inherited, **below, **sources.get(name, {}), **users}
+        system.sources = sources
         for task in dict.fromkeys((*network.affected_by(changed), *learned)):
             system.entries[task] = recorded(system, task, forget=task in learned)
             system._probed.pop(task, None)
@@ -146,8 +148,7 @@ def _private(system: System, names: Iterable[str]) -> dict[str, str | None]:
     return {task: group for task, group in found if group is not None}
 
 
-def _others(names: Sequence[str], old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
-    """Names under which another thing is found now than before, or none."""
-    same = map(operator.is_, map(old.get, names), map(new.get, names))  # nearly all: no line of Python for each
-    left = [name for name, held in zip(names, same, strict=True) if not held]
-    return {name for name in left if name not in new or old.get(name) != new[name]}
+def _others(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
+    """Names of what was there before under which another thing is found now, or none."""
+    other = {name for name in differing(new, old) if name in old and old[name] != new[name]}
+    return other | (old.keys() - new.keys())

@@ -103,7 +103,7 @@ def test_adding_a_task_reads_what_the_search_samples_and_nothing_else(folder: Pa
     system = pp.load(folder)
     before, models = dict(system.filed), dict(net(system).models)
     system.learn(SUITE["task6"], children=1, **RUN)
-    chosen = [number for number, model in net(system).models.items() if model.selections.get("task6")]
+    chosen = net(system).selected("task6")
     parents = [models[number] for number in chosen if number in models]
     assert len(parents) == 1
     layers = [before[name] for slot, name in parents[0].layers if slot != "head"]

@@ -110,13 +110,11 @@ def test_removing_a_task_deletes_its_own_layers_and_keeps_the_root() -> None:
     made.retain(candidate("task0", new("fc1", (4, 3), 1.0, steps={"task0": 3}), "fc2.1", head(1.0)))
     made.count_selections("task0", {ROOT: 7, 99: 3})
     made.count_selections("task1", {ROOT: 2})
-    before = made.models[ROOT]
     made.count_selections("task2", {ROOT: 0})  # a zero for every model and task would make the manifest quadratic
-    assert made.models[ROOT] is before
-    assert made.models[ROOT].selections == {"task0": 7, "task1": 2}
+    assert made.plan()["selections"] == {"task0": [[ROOT, 7]], "task1": [[ROOT, 2]]}
     freed, reset = made.release("task0")
     assert sorted(freed) == ["fc1.5", "head.6"] and reset == []
-    assert made.models[ROOT].selections == {"task1": 2}
+    assert made.plan()["selections"] == {"task1": [[ROOT, 2]]} and made.selected("task1") == {ROOT: 2}
     for task in ("task1", "task2"):
         made.release(task)
     assert sorted(made.components()) == ["fc1.0", "fc2.1"]

@@ -15,6 +15,8 @@ import torch
 import polypath as pp
 from polypath import lifecycle
 from polypath.core.errors import CorruptError, NewerFormat
+from polypath.nn.evolved import ROOT
+from polypath.nn.layered import Layered
 from polypath.store import FORMAT_VERSION, Store, manifest
 
 SYSTEMS = Path(__file__).parents[1] / "data" / "systems"
@@ -22,8 +24,8 @@ KEPT = sorted(path.parent for path in SYSTEMS.glob("*/*/manifest.json"))
 
 
 def test_every_release_has_its_systems() -> None:
-    assert {path.parent.name for path in KEPT} >= {"0.1.0"}
-    assert {path.name for path in KEPT} == {"part", "rsn2"}
+    assert {path.parent.name for path in KEPT} >= {"0.1.0", "0.1.0-format2"}
+    assert {path.name for path in KEPT} == {"part", "rsn2", "mu2net"}
     sizes = [path.stat().st_size for path in SYSTEMS.rglob("*") if path.is_file()]
     assert sum(sizes) < 100_000 * len(KEPT)  # it is in the repository for ever
 
@@ -39,6 +41,10 @@ def test_a_system_of_an_earlier_release_answers_as_it_did(folder: Path, tmp_path
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)  # another processor, folded
     proof = system.verify()
     assert not proof.damaged and all(task.replay in ("identical", "close") for task in proof.tasks.values())
+    if folder.name == "mu2net":  # in format 2 every model said for whom it was a parent
+        assert isinstance(system.network, Layered)
+        assert system.network.selected("task0") == {ROOT: 3}  # as pages/ of that system have it
+        assert system.save(copy) and pp.load(copy).network.plan() == system.network.plan()
     if folder.name == "rsn2":  # it also lives on: access, a new task, the newest format on disk
         assert system.access("task0") == {"ward"} and system.tombstones == {"task1": None}
         done = lifecycle.add(copy, small.suite(small.task(3)), **small.QUIET)
@@ -66,6 +72,15 @@ def test_an_older_format_is_brought_up_step_by_step(tmp_path: Path, monkeypatch:
     (copy / "manifest.json").write_text(json.dumps({**old, "format_version": version}))
     system = pp.load(copy)
     assert steps == [version, version + 1] and system.method == now["method"] and system.verify().ok
+
+
+def test_a_damaged_system_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(SYSTEMS / "0.1.0-format2" / "mu2net", tmp_path / "system"))
+    values = json.loads((copy / "manifest.json").read_text())
+    values["plan"]["models"] = [{"number": 7}]
+    (copy / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(CorruptError, match="manifest.json is damaged: it is not what format 2 has"):
+        pp.load(copy)
 
 
 def test_a_newer_format_says_what_to_do(tmp_path: Path) -> None:

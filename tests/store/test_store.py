@@ -247,7 +247,7 @@ def first(values: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("edit", "error", "says"),
     [
-        (lambda v: v.update(format_version=3), NewerFormat, "format version 3.*Upgrade"),
+        (lambda v: v.update(format_version=99), NewerFormat, "format version 99.*Upgrade"),
         (lambda v: v.update(format_version="x"), CorruptError, "no format_version"),
         (lambda v: v.pop("components"), CorruptError, "components: required"),
         (lambda v: v.update(tasks=3), CorruptError, "tasks"),

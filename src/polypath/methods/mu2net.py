@@ -8,6 +8,7 @@ active task iteration; a task may become active several times, and its model is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -25,10 +26,10 @@ from polypath.methods.jobs import Job, Shared, Source, names_of, validation_rows
 from polypath.methods.offspring import train_child
 from polypath.methods.prefix import forget
 from polypath.nn.backbones import common_inputs
-from polypath.nn.evolved import Candidate, Model, NewLayer
+from polypath.nn.evolved import Candidate, NewLayer
 from polypath.nn.layered import Layered, LayeredConfig
 from polypath.nn.roots import HEAD, DescribedRoot, layer_of, template
-from polypath.search.evolution import Anatomy, Child, Evolution, EvolutionConfig, Individual
+from polypath.search.evolution import Anatomy, Child, Evolution, EvolutionConfig
 from polypath.search.hyperparameters import NUM_LAYERS
 from polypath.search.score import ScoreConfig, accounted, factor
 
@@ -159,28 +160,30 @@ class Search:
         self.facts: dict[int, dict[str, Any]] = {}
         self.retained: dict[int, int] = {}  # candidate -> retained model that it descends from
         self.root = template(network.config.root, network.config.inputs)
-        self.users = accounting.users_of(network.paths())
-        usable = [m for m in network.models.values() if network.permitted(m, data.task)]
-        learned = [m for m in usable if m.task is None or m.score is not None]
+        active, others = network.permitted_models(data.task)
         self.evolution = Evolution(
             config=config,
             task=data.name,
-            active=[_individual(m) for m in learned if m.task == data.name],
-            others=[_individual(m) for m in learned if m.task != data.name],
+            active=active,
+            others=others,
             seed=self.seed,
             anatomy=Anatomy(self.root.always, self.root.block, HEAD),
-            selections={m.number: m.selections.get(data.name, 0) for m in learned},
-            own=frozenset(self._own()),
+            selections=network.selected(data.name),
+            own=frozenset(network.own_layers(data.name)),
             first=network.next_model,
         )
-        self.sizes = network.parameter_counts()
         self._flops: dict[tuple[str, ...], int] = {}
         self._validation = validation_rows(len(data.val), config.validation, run.seed, data.name)
 
-    def _own(self) -> set[str]:
-        """Layers of the task's model that no other task uses and that are not the root's."""
-        mine = [name for name, tasks in self.users.items() if tasks == (self.data.name,)]
-        return {name for name in mine if not self.network.records[name].root}
+    @cached_property
+    def users(self) -> dict[str, tuple[str, ...]]:
+        """Retained layer -> tasks whose models have it."""
+        return accounting.users_of(self.network.paths())
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Retained layer -> its parameters."""
+        return self.network.parameter_counts()
 
     # ---- generations ------------------------------------------------------------------------------------------
 
@@ -349,19 +352,15 @@ class Search:
 
     def log_growth(self) -> None:
         """Write down what the task's model uses of the system, and what of it nobody else uses."""
-        users, sizes = accounting.users_of(self.network.paths()), self.network.parameter_counts()
-        model = self.network.model_of(self.data.name)
-        mine = [name for _, name in model.layers]
-        added = [name for name in mine if len(users[name]) == 1 and not self.network.records[name].root]
-        learned = [other for other in self.network.models.values() if other.score is not None]
+        sizes, model = self.network.parameter_counts(), self.network.model_of(self.data.name)
         self.run.log(
             retained=self.data.name,
             activation=self.network.activations - 1,
             score=model.score,
-            tasks=len(learned),
+            tasks=sum(other.score is not None for other in self.network.models.values()),
             total=sum(sizes.values()),
-            activated=sum(sizes[name] for name in mine),
-            added=sum(sizes[name] for name in added),
+            activated=sum(sizes[name] for _, name in model.layers),
+            added=sum(sizes[name] for name in self.network.own_layers(self.data.name)),
         )
 
     def _log(self, children: Sequence[Child], answers: Sequence[Mapping[str, Any]]) -> None:
@@ -387,10 +386,6 @@ class Search:
             best=None if best is None else {"number": best.number, "score": best.score},
             children=lines,
         )
-
-
-def _individual(model: Model) -> Individual:
-    return Individual(model.number, model.task, model.layers, model.hyperparameters, model.score, model.parent)
 
 
 def _note(answer: Mapping[str, Any]) -> str:

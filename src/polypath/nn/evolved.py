@@ -45,7 +45,6 @@ class Model(Config):
         hyperparameters: with which it was trained.
         score: None for the root and for a task that is not learned yet.
         parent: number of the model it was made from, or of the nearest ancestor of that which still exists.
-        selections: task -> how often this model was chosen as a parent for it.
         groups: access groups of every private task whose models are among its ancestors, and its own.
         facts: how it came about (iteration, generation, mutations, scores), for reports.
     """
@@ -56,7 +55,6 @@ class Model(Config):
     hyperparameters: dict[str, bool | int | float] = Field(default_factory=dict)
     score: float | None = None
     parent: int | None = None
-    selections: dict[str, int] = Field(default_factory=dict)
     groups: tuple[str, ...] = ()
     facts: dict[str, Any] = Field(default_factory=dict)
 

@@ -3,13 +3,16 @@
 Components: `embedding.0`, `encoderblock_1.17`, `head.18` (kind layer): slot and a number that is never given twice.
 The root's are capacity: they stay whoever uses them. A model enters by `retain` and is never changed afterwards; a task
 that is learned again gets another model. `models[0]` is the root; every other belongs to one task. Momentum traces lie
-in `memory`, beside the components.
+in `memory`, beside the components. Whatever grows with the system is updated in the places that change, and its plan
+lists what is new at the end: adding a task must not take longer where there are many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress, filterfalse
+from operator import attrgetter
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import nn
@@ -21,8 +24,11 @@ from polypath.core.seeds import seeded_values
 from polypath.core.task import InputSpec, Task
 from polypath.nn.evolved import ROOT, Candidate, LayerRecord, Model, NewLayer
 from polypath.nn.fold import folded_copy
-from polypath.nn.outlined_layers import OutlinedLayers, layer_key
+from polypath.nn.outlined_layers import OutlinedLayers, Shapes, layer_key
 from polypath.nn.roots import HEAD, layer_of, root_of
+from polypath.nn.told import Told
+
+K = TypeVar("K", int, str)
 
 
 class LayeredConfig(Config):
@@ -50,7 +56,10 @@ class Layered(OutlinedLayers):
         self._numbers: dict[str, int] = {}  # task -> its model
         self._next_layer, self._next_model = 0, ROOT + 1
         self.activations = 0
-        self._written: dict[Hashable, tuple[Config, dict[str, Any]]] = {}  # layers, models, tasks of the last plan
+        self._selections: dict[str, list[list[int]]] = {}  # task -> [model, how often it was a parent for it]
+        self._users: dict[str, tuple[int, ...]] = {}  # layer -> models that have it, the root included
+        self._plans: dict[str, dict[str, Any]] = {}  # task -> its entry in the plan, once that was asked for
+        self._told_models, self._told_layers = Told[int](), Told[str]()
         if not _empty:
             self._plant()
 
@@ -61,10 +70,11 @@ class Layered(OutlinedLayers):
         names = []
         for slot, module in made.layers.items():
             name = self._name(slot)
-            self.layers[layer_key(name)] = module
+            self._hold(name, module)
             self._describe(name, LayerRecord(slot=slot, root=True), {})
             names.append((slot, name))
         self.models[ROOT] = Model(number=ROOT, task=None, layers=tuple(names))
+        self._users = dict.fromkeys(self.records, (ROOT,))
 
     @property
     def next_model(self) -> int:
@@ -78,26 +88,19 @@ class Layered(OutlinedLayers):
     # ---- plan -------------------------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Any]:
-        """Configuration, tasks, models, what is known of every layer, shapes of the traces, counters."""
+        """Configuration, tasks, models, selections, what is known of every layer, shapes of the traces, counters."""
+        for name in filterfalse(self._plans.__contains__, self._tasks):
+            self._plans[name] = {"task": self._tasks[name].model_dump(mode="json"), "model": self._numbers[name]}
         return {
             "config": self.config.model_dump(mode="json"),
-            "tasks": [
-                {"task": self._plain(("task", name), task), "model": self._numbers[name]}
-                for name, task in self._tasks.items()
-            ],
-            "models": [self._plain(number, model) for number, model in self.models.items()],
-            "layers": {name: self._plain(name, record) for name, record in self.records.items()},
-            "memory": {name: dict(self._traces[name]) for name in self.records if name in self._traces},
+            "tasks": list(map(self._plans.__getitem__, self._tasks)),
+            "models": list(self._told_models.plain(self.models).values()),
+            "selections": dict(self._selections),
+            "layers": self._told_layers.plain(self.records),
+            "memory": dict(self._traces),
             "next": {"layer": self._next_layer, "model": self._next_model},
             "activations": self.activations,
         }
-
-    def _plain(self, key: Hashable, held: Config) -> dict[str, Any]:
-        """A record, a model or a task as JSON, made once."""
-        known = self._written.get(key)
-        if known is None or known[0] is not held:
-            self._written[key] = known = held, held.model_dump(mode="json")
-        return known[1]
 
     @classmethod
     def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
@@ -116,14 +119,20 @@ class Layered(OutlinedLayers):
         network = cls(cls.config_class.of(plan["config"]), _empty=True)
         for name, record in plan["layers"].items():
             network._describe(name, LayerRecord.of(record), plan["memory"].get(name, {}))
-            network._written[name] = network.records[name], record
         network.models = {model["number"]: Model.of(model) for model in plan["models"]}
-        for model in plan["models"]:
-            network._written[model["number"]] = network.models[model["number"]], model
+        users: dict[str, list[int]] = {}
+        for number, model in network.models.items():
+            for _, name in model.layers:
+                users.setdefault(name, []).append(number)
+        network._users = {name: tuple(numbers) for name, numbers in users.items()}
         for entry in plan["tasks"]:
-            task = Task.of(entry["task"])
+            task, layers = Task.of(entry["task"]), network.models[entry["model"]].layers
             network._tasks[task.name], network._numbers[task.name] = task, entry["model"]
-            network._written["task", task.name] = task, entry["task"]
+            network._paths[task.name] = Path(task.name, tuple((name,) for _, name in layers))
+        network._selections = dict(plan["selections"])
+        network._told_layers.know(network.records, plan["layers"].values())
+        network._told_models.know(network.models, plan["models"])
+        network._plans = dict(zip(network._tasks, plan["tasks"], strict=True))
         network._next_layer, network._next_model = plan["next"]["layer"], plan["next"]["model"]
         network.activations = plan["activations"]
         return network
@@ -141,13 +150,13 @@ class Layered(OutlinedLayers):
         models = []
         for model in plan["models"]:
             facts = {key: keys(value) if key == "trained" else value for key, value in model["facts"].items()}
-            changes = {"task": name(model["task"]), "selections": keys(model["selections"]), "facts": facts}
-            models.append({**model, **changes})
+            models.append({**model, "task": name(model["task"]), "facts": facts})
         layers = {
             component: {**record, "steps": keys(record["steps"]), "last": name(record["last"])}
             for component, record in plan["layers"].items()
         }
-        return {**super().plan_renamed(plan, old, new), "models": models, "layers": layers}
+        renamed = {"models": models, "selections": keys(plan["selections"]), "layers": layers}
+        return {**super().plan_renamed(plan, old, new), **renamed}
 
     def _structure(self, slot: str, outputs: int | None) -> nn.Module:
         return layer_of(self.config.root, self.config.inputs, slot, outputs)
@@ -171,7 +180,7 @@ class Layered(OutlinedLayers):
         if torch.get_default_device().type != "meta":
             head.to_empty(device=self._device())
             head.load_state_dict({key: torch.zeros_like(value) for key, value in head.state_dict().items()})
-        name = self._keep(HEAD, head, LayerRecord(slot=HEAD, outputs=task.target.outputs))
+        name = self._keep(HEAD, head, LayerRecord(slot=HEAD, outputs=task.target.outputs), {})
         self._tasks[task.name] = task
         groups = () if task.private_to is None else (task.private_to,)
         root = self.models[ROOT]
@@ -205,16 +214,28 @@ class Layered(OutlinedLayers):
                 facts=dict(candidate.facts),
             )
         )
-        self._drop_models([before])
-        self._collect()
+        self._drop_model(before)
         return self.models[model.number]
 
     def count_selections(self, task: str, counts: Mapping[int, int]) -> None:
         """Write down how often each model was chosen as a parent for a task; numbers of no model are left out."""
-        for number, count in counts.items():
-            model = self.models.get(number)
-            if model is not None and count != model.selections.get(task, 0):
-                self.models[number] = model.model_copy(update={"selections": {**model.selections, task: count}})
+        known = {number: count for number, count in counts.items() if count and number in self.models}
+        if known:
+            self._selections[task] = [list(pair) for pair in {**self.selected(task), **known}.items()]
+
+    def selected(self, task: str) -> dict[int, int]:
+        """Number of a model -> how often it was chosen as a parent for a task; those that never were are left out."""
+        return {number: count for number, count in self._selections.get(task, ())}
+
+    def affected_by(self, changed: Iterable[str]) -> tuple[str, ...]:
+        """As `Network.affected_by`: a layer knows its models."""
+        numbers = {number for name in changed for number in self._users.get(name, ())}
+        tasks = {self.models[number].task for number in numbers}
+        return tuple(filter(tasks.__contains__, self._tasks))
+
+    def own_layers(self, task: str) -> list[str]:
+        """Layers of the task's model that no other model has, nor the root."""
+        return [name for _, name in self.model_of(task).layers if len(self._users[name]) == 1]
 
     def groups_of(self, parent: Model, task: Task) -> tuple[str, ...]:
         """Access groups of a model that the task makes from `parent`: everything private that it descends from."""
@@ -222,7 +243,14 @@ class Layered(OutlinedLayers):
 
     def permitted(self, model: Model, task: Task) -> bool:
         """Whether a task may make models from this one: all its private ancestors are of the task's own group."""
-        return set(model.groups) <= {task.private_to}
+        return model.groups in ((), (task.private_to,))
+
+    def permitted_models(self, task: Task) -> tuple[list[Model], list[Model]]:
+        """The task's own model if it has learned, and the root and all other learned models that it may build on."""
+        learned = [m for m in self.models.values() if m.score is not None or m.task is None]
+        usable = [m for m in learned if self.permitted(m, task)] if any(map(attrgetter("groups"), learned)) else learned
+        own = self.models[self._numbers[task.name]]
+        return [m for m in (own,) if m.score is not None], [m for m in usable if m is not own]
 
     def _check(self, candidate: Candidate, task: Task) -> None:
         absent = [name for name in candidate.layers if isinstance(name, str) and name not in self.records]
@@ -248,17 +276,15 @@ class Layered(OutlinedLayers):
         module.load_state_dict({key: value.to(device) for key, value in layer.tensors.items()}, assign=True)
         steps = {name: int(count) for name, count in layer.steps.items()}
         record = LayerRecord(slot=layer.slot, outputs=layer.outputs, parent=layer.parent, steps=steps, last=task)
-        name = self._keep(layer.slot, module, record)
-        if layer.momentum:
-            self._traces[name] = {local: list(trace.shape) for local, trace in layer.momentum.items()}
+        name = self._keep(layer.slot, module, record, {local: list(t.shape) for local, t in layer.momentum.items()})
         for local, trace in layer.momentum.items():
             self.memory.hold(name, local, trace.to(device))
         return name
 
-    def _keep(self, slot: str, module: nn.Module, record: LayerRecord) -> str:
+    def _keep(self, slot: str, module: nn.Module, record: LayerRecord, traces: Shapes) -> str:
         name = self._name(slot)
         self._put(name, module)
-        self._describe(name, record, {})
+        self._describe(name, record, traces)
         return name
 
     def _install(self, model: Model) -> Model:
@@ -267,6 +293,10 @@ class Layered(OutlinedLayers):
         self._next_model += 1
         self.models[numbered.number] = numbered
         self._numbers[model.task] = numbered.number
+        self._plans.pop(model.task, None)
+        self._paths[model.task] = Path(model.task, tuple((name,) for _, name in model.layers))
+        for _, name in numbered.layers:
+            self._users[name] = (*self._users.get(name, ()), numbered.number)
         return numbered
 
     def _device(self) -> torch.device:
@@ -280,42 +310,43 @@ class Layered(OutlinedLayers):
         """
         model = self.model_of(task)
         del self._tasks[task], self._numbers[task]
+        self._plans.pop(task, None)
         self._paths.pop(task, None)
-        self._written.pop(("task", task), None)
-        self._drop_models([model.number])
-        for number, other in self.models.items():
-            left = {name: count for name, count in other.selections.items() if name != task}
-            self.models[number] = other.model_copy(update={"selections": left})
-        freed = self._collect()
-        used = {name for other in self.models.values() if other.task is not None for _, name in other.layers}
-        reset = [name for _, name in model.layers if name in self.records and name not in used]
-        return freed, reset
+        self._selections.pop(task, None)
+        freed = self._drop_model(model.number)
+        idle = {name for _, name in self.models[ROOT].layers if self._users[name] == (ROOT,)}
+        return freed, [name for _, name in model.layers if name in idle]
 
-    def _drop_models(self, numbers: Iterable[int]) -> None:
-        """Delete models; those made from them descend from the nearest ancestor that is left."""
-        for number in numbers:
-            gone = self.models.pop(number)
-            self._written.pop(number, None)
-            for key, model in self.models.items():
-                if model.parent == number:
-                    self.models[key] = model.model_copy(update={"parent": gone.parent})
+    def _drop_model(self, number: int) -> list[str]:
+        """Delete a model and the layers that no other has; returns those.
 
-    def _collect(self) -> list[str]:
-        """Delete the layers that no model has; copies of them descend from the nearest ancestor that is left."""
-        used = {name for model in self.models.values() for _, name in model.layers}
-        freed = [name for name in self.records if name not in used]
+        What was made from it, and copies of its layers, descend from the nearest ancestor that is left.
+        """
+        gone = self.models.pop(number)
+        for _, name in gone.layers:
+            self._users[name] = tuple(other for other in self._users[name] if other != number)
+        freed = [name for _, name in gone.layers if not self._users[name]]
         parents = {name: self.records[name].parent for name in freed}
         for name in freed:
             self._forget(name)
-            self._written.pop(name, None)
-        for name, record in self.records.items():
-            parent = record.parent
-            while parent is not None and parent in parents:
-                parent = parents[parent]
-            if parent != record.parent:
-                self.records[name] = record.model_copy(update={"parent": parent})
-        self._components = None
+            del self._users[name]
+        if gone.score is not None:  # else it never was a parent
+            self._bypass(gone, parents)
         return freed
+
+    def _bypass(self, gone: Model, freed: Mapping[str, str | None]) -> None:
+        """Have what was made from a model and from layers (layer -> parent) descend from what is left."""
+        for number in _where(self.models, "parent", {gone.number}):
+            self.models[number] = self.models[number].model_copy(update={"parent": gone.parent})
+        for task, counts in self._selections.items():
+            if any(number == gone.number for number, _ in counts):
+                self._selections[task] = [pair for pair in counts if pair[0] != gone.number]
+        for name in _where(self.records, "parent", freed):
+            record = self.records[name]
+            parent = record.parent
+            while parent is not None and parent in freed:
+                parent = freed[parent]
+            self._describe(name, record.model_copy(update={"parent": parent}), self._traces.get(name, {}))
 
     # ---- computation ------------------------------------------------------------------------------------------
 
@@ -331,3 +362,8 @@ class Layered(OutlinedLayers):
     def fuse(self, path: Path) -> nn.Module:
         """Copies of the layers one after the other, BatchNorm folded."""
         return nn.Sequential(*(folded_copy(self.layers[layer_key(names[-1])]) for names in path.steps))
+
+
+def _where(held: Mapping[K, Config], field: str, values: Collection[Any]) -> list[K]:
+    """Keys of what has one of the values; of many, without a line of Python for each."""
+    return list(compress(held, map(values.__contains__, map(attrgetter(field), held.values()))))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import nn
 
+from polypath.core.changes import continues
 from polypath.core.component import Component, Path
 from polypath.core.network import Network
 from polypath.core.task import InputSpec, Task
@@ -161,6 +162,8 @@ class OutlinedColumns(Network):
         """As `Network.paths`."""
         if not self._outlining:
             return super().paths()
+        if continues(self._paths, self._tasks):
+            return dict(self._paths)
         for task in self._tasks.keys() - self._paths.keys():
             self.path(task)
         return dict(zip(self._tasks, map(self._paths.__getitem__, self._tasks), strict=True))

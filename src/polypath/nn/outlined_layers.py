@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
+from itertools import filterfalse
 from typing import Any, Self
 
 import torch
@@ -43,11 +44,12 @@ class OutlinedLayers(Network):
         self.layers, self.memory = nn.ModuleDict(), Memory()
         self.records, self.models = {}, {}
         self._traces: dict[str, Shapes] = {}  # of all layers, built or not
-        self._named: dict[str, str] = {}  # key in the state -> component
+        self._named: dict[str, str] = {}  # key in the state -> component, of those that are built
         self._outlines = Outlines()
-        self._parts: dict[str, tuple[LayerRecord, Component]] = {}
-        self._components: dict[str, Component] | None = None
-        self._paths: dict[str, tuple[tuple[tuple[str, str], ...], Path]] = {}  # task -> layers of its model, path
+        self._parts: dict[str, Component] | None = None  # None before anybody asked
+        self._shown = False  # whether somebody else may hold `_parts`, which then must not change
+        self._sizes: dict[str, int] = {}  # parameters of those that were counted
+        self._paths: dict[str, Path] = {}
 
     @abstractmethod
     def _structure(self, slot: str, outputs: int | None) -> nn.Module:
@@ -63,22 +65,26 @@ class OutlinedLayers(Network):
     def _describe(self, name: str, record: LayerRecord, traces: Shapes) -> None:
         """Know a layer that may be built later."""
         self.records[name] = record
-        self._named[layer_key(name)] = name
         if traces:
             self._traces[name] = traces
-        self._components = None
+        if (parts := self._own_parts()) is not None:
+            parts[name] = self._component(name, record)
 
     def _forget(self, name: str) -> None:
         """Know a layer no more."""
-        key = layer_key(name)
         del self.records[name]
-        for held in (self._traces, self._parts):
-            held.pop(name, None)
-        self._named.pop(key, None)
-        if key in self.layers:
-            del self.layers[key]
+        for held in (self._traces, self._sizes, self._own_parts()):
+            if held is not None:
+                held.pop(name, None)
+        if self._named.pop(layer_key(name), None) is not None:
+            del self.layers[layer_key(name)]
         self.memory.drop(name)
-        self._components = None
+
+    def _own_parts(self) -> dict[str, Component] | None:
+        """The components, if anybody asked for them yet, as a mapping that nobody else holds."""
+        if self._shown and self._parts is not None:
+            self._parts, self._shown = dict(self._parts), False
+        return self._parts
 
     def _outline_of(self, name: str) -> Outline:
         return self._outlined(name)[0]
@@ -96,20 +102,20 @@ class OutlinedLayers(Network):
 
     def parameter_counts(self) -> dict[str, int]:
         """As `Network.parameter_counts`, without a look at every tensor."""
-        return {name: self._outlined(name)[1] for name in self.records}
+        for name in filterfalse(self._sizes.__contains__, self.records):
+            self._sizes[name] = self._outlined(name)[1]
+        return dict(self._sizes)
 
     def components(self) -> dict[str, Component]:
         """Every layer, with its traces beside it."""
-        if self._components is None:
-            self._components = {name: self._component(name, record) for name, record in self.records.items()}
-        return self._components
+        if self._parts is None:
+            self._parts = {name: self._component(name, record) for name, record in self.records.items()}
+        self._shown = True
+        return self._parts
 
     def _component(self, name: str, record: LayerRecord) -> Component:
-        known = self._parts.get(name)
-        if known is not None and known[0] is record:
-            return known[1]
         key = layer_key(name)
-        part = Component(
+        return Component(
             name,
             "layer",
             {local: f"layers.{key}.{local}" for local in self._outline_of(name)},
@@ -118,8 +124,6 @@ class OutlinedLayers(Network):
             parent=record.parent,
             builds_on=tuple(record.steps),
         )
-        self._parts[name] = record, part
-        return part
 
     def tensors(self, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
         """As `Network.tensors`; outlines of layers that are not built."""
@@ -130,11 +134,11 @@ class OutlinedLayers(Network):
     # ---- what is built ----------------------------------------------------------------------------------------
 
     def _has(self, name: str) -> bool:
-        return layer_key(name) in self.layers
+        return layer_key(name) in self._named
 
     def built(self) -> Collection[str]:
         """Names of the layers whose modules exist."""
-        return dict.fromkeys(self._named[key] for key in self.layers).keys()
+        return dict.fromkeys(self._named.values()).keys()
 
     def build(self, names: Iterable[str]) -> None:
         """Make layers on the meta device; their traces are made when they are received."""
@@ -144,7 +148,11 @@ class OutlinedLayers(Network):
                 self._put(name, self._structure(record.slot, record.outputs))
 
     def _put(self, name: str, module: nn.Module) -> None:
-        self.layers[layer_key(name)] = module.train(self.training)
+        self._hold(name, module.train(self.training))
+
+    def _hold(self, name: str, module: nn.Module) -> None:
+        self._named[layer_key(name)] = name
+        self.layers[layer_key(name)] = module
 
     def receive(self, state: Mapping[str, torch.Tensor]) -> None:
         """As `Network.receive`; a trace may be received that had no place yet."""
@@ -167,15 +175,14 @@ class OutlinedLayers(Network):
         """Hold the layers and traces that another network has of components described here."""
         for name in names:
             if other._has(name) and not self._has(name):
-                self.layers[layer_key(name)] = other.layers[layer_key(name)]
+                self._hold(name, other.layers[layer_key(name)])
                 for local, held in other.memory.entries(name).items():
                     self.memory.hold(name, local, held)
 
     def excerpt(self, names: Collection[str]) -> Self:
         """Copies of these layers alone, without their traces."""
         records = {name: self.records[name] for name in self.records if name in names}
-        own = {"records": records, "_traces": {}, "_parts": {}}
-        return self._shell({**own, "_components": None}, names)
+        return self._shell({"records": records, "_traces": {}, "_sizes": {}, "_parts": None}, names)
 
     def _shell(self, own: Mapping[str, Any], names: Iterable[str]) -> Self:
         """A network like this one with copies of these layers, where they are here, and no others.
@@ -184,11 +191,12 @@ class OutlinedLayers(Network):
             own: attributes that it does not have in common with this one.
             names: layers.
         """
-        made = hollow(self, own)
+        self._shown = True  # the other one has the same, until one of the two is changed
+        made = hollow(self, {"_parts": self._parts, "_named": {}, **own})
         made.layers, made.memory = nn.ModuleDict().train(self.training), Memory()
         for name in dict.fromkeys(names):
             if name in made.records and self._has(name):
-                made.layers[layer_key(name)] = copy.deepcopy(self.layers[layer_key(name)])
+                made._hold(name, copy.deepcopy(self.layers[layer_key(name)]))
                 for local, held in self.memory.entries(name).items() if name in made._traces else ():
                     made.memory.hold(name, local, held.detach().clone())
         return made
@@ -197,13 +205,18 @@ class OutlinedLayers(Network):
 
     def path(self, task: str, exit: str | None = None) -> Path:
         """One step a layer."""
-        self.require_only_exit(task, exit)
-        layers = self.models[self._numbers[task]].layers
-        known = self._paths.get(task)
-        if known is None or known[0] is not layers:
-            self._paths[task] = known = layers, Path(task, tuple((name,) for _, name in layers))
-        return known[1]
+        if exit is not None or task not in self._paths:
+            self.require_only_exit(task, exit)
+        return self._paths[task]
 
     def reach(self, task: str) -> Path:
         """The path: there are no other exits."""
         return self.path(task)
+
+    def paths(self) -> dict[str, Path]:
+        """As `Network.paths`."""
+        return dict(self._paths)
+
+    def reaches(self) -> dict[str, Path]:
+        """The paths: there are no other exits."""
+        return self.paths()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, field_serializer, field_validator
 
@@ -84,6 +84,34 @@ class Individual:
     hyperparameters: Mapping[str, Value]
     score: float | None = None
     parent: int | None = None
+
+
+class Trained(Protocol):
+    """What evolution reads of a model that it did not make itself: an `Individual`, or a network's record of it."""
+
+    @property
+    def number(self) -> int:
+        """Of the model."""
+
+    @property
+    def task(self) -> str | None:
+        """Whose model it is; None for the root."""
+
+    @property
+    def layers(self) -> Layers:
+        """(slot, component) from the input to the head."""
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Value]:
+        """Name -> value."""
+
+    @property
+    def score(self) -> float | None:
+        """On its own task; None for the root."""
+
+    @property
+    def parent(self) -> int | None:
+        """Number of the model it was made from."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +185,8 @@ class Evolution:
 
     config: EvolutionConfig
     task: str
-    active: Sequence[Individual]
-    others: Sequence[Individual]
+    active: Sequence[Trained]
+    others: Sequence[Trained]
     seed: int
     anatomy: Anatomy = field(default_factory=Anatomy)
     selections: Mapping[int, int] = field(default_factory=dict)
@@ -166,20 +194,20 @@ class Evolution:
     first: int = 1
 
     def __post_init__(self) -> None:
-        self._population = list(self.active)
-        self._others = [m for m in self.others if self.config.parents == "all" or m.task is None]
+        self._population: list[Trained] = list(self.active)
+        self._others = [m for m in self.others if m.task is None] if self.config.parents == "root" else self.others
         self._selections = dict(self.selections)
         self._own = set(self.own)
         self._waiting: list[Individual] = []
         self._generation, self._next = 0, self.first
         self._known = {m.number: m for m in (*self.active, *self.others)}
-        self._rotating = list(self._others)
-        Random(derive(self.seed, "others")).shuffle(self._rotating)
+        if self.config.others == "rotating":
+            self._rotating = list(self._others)
+            Random(derive(self.seed, "others")).shuffle(self._rotating)
         problems = [f"model {m.number} is of task {m.task!r}" for m in self.active if m.task != self.task]
         problems += [f"model {m.number} has no score" for m in self.active if m.score is None]
-        problems += [
-            f"model {m.number} of the active task is among the others" for m in self.others if m in self.active
-        ]
+        own = {m.number for m in self.active}
+        problems += [f"model {m.number} of the active task is among the others" for m in self.others if m.number in own]
         collect(problems, f"evolution of task {self.task!r}")
         if not self._known:
             raise InvalidInput(f"evolution of task {self.task!r}: at least one model to begin with is required")
@@ -214,12 +242,12 @@ class Evolution:
         self._known |= {m.number: m for m in self._waiting}
         self._waiting, self._generation = [], self._generation + 1
 
-    def best(self) -> Individual | None:
+    def best(self) -> Trained | None:
         """The model with the highest score, the most recent of equals; None while there is none."""
         return max(self._population, key=_rank, default=None)
 
     @property
-    def population(self) -> tuple[Individual, ...]:
+    def population(self) -> tuple[Trained, ...]:
         """Models of the active task."""
         return tuple(self._population)
 
@@ -230,10 +258,10 @@ class Evolution:
 
     # ---- parents ----------------------------------------------------------------------------------------------
 
-    def _accepted(self, model: Individual, rng: Random) -> bool:
+    def _accepted(self, model: Trained, rng: Random) -> bool:
         return rng.random() < 0.5 ** self._selections.get(model.number, 0)
 
-    def _parent(self, rng: Random) -> Individual:
+    def _parent(self, rng: Random) -> Trained:
         """Section 3.1: the task's models by score, then the others in random order, then any of all."""
         for model in sorted(self._population, key=_rank, reverse=True):
             if self._accepted(model, rng):
@@ -245,14 +273,14 @@ class Evolution:
                 return model
         return rng.choice([*self._population, *self._others])
 
-    def _ordered(self, rng: Random) -> list[Individual]:
+    def _ordered(self, rng: Random) -> list[Trained]:
         if self.config.others == "rotating":
             return list(self._rotating)
         return rng.sample(self._others, len(self._others))
 
-    def _ancestors(self, model: Individual) -> Iterator[Individual]:
+    def _ancestors(self, model: Trained) -> Iterator[Trained]:
         seen: set[int] = set()
-        current: Individual | None = model
+        current: Trained | None = model
         while current is not None and current.number not in seen:
             yield current
             seen.add(current.number)
@@ -272,7 +300,7 @@ class Evolution:
             found[name] = table[name].step(value, rng) if mu > rng.random() else value
         return found
 
-    def _child(self, parent: Individual, position: int, rng: Random, shared: Mapping[str, Value]) -> Child:
+    def _child(self, parent: Trained, position: int, rng: Random, shared: Mapping[str, Value]) -> Child:
         settings = {**self._mutated(parent, rng, leave=shared), **shared}
         probability = float(settings[MU]) if self.config.clone is None else self.config.clone
         slots = self._resized(parent, settings)
@@ -289,7 +317,7 @@ class Evolution:
             parent.score if same else None,
         )
 
-    def _mutated(self, parent: Individual, rng: Random, leave: Mapping[str, Value]) -> dict[str, Value]:
+    def _mutated(self, parent: Trained, rng: Random, leave: Mapping[str, Value]) -> dict[str, Value]:
         """Hyper-parameters after mutation: mu first, whose new value governs all the rest; then by name."""
         table = self.config.hyperparameters
         base = {**defaults(table), **{k: v for k, v in parent.hyperparameters.items() if k in table}}
@@ -301,11 +329,11 @@ class Evolution:
                 found[name] = table[name].step(found[name], rng)
         return found
 
-    def _blocks(self, model: Individual) -> int:
+    def _blocks(self, model: Trained) -> int:
         assert self.anatomy.block is not None
         return sum(slot.startswith(self.anatomy.block) for slot, _ in model.layers)
 
-    def _resized(self, parent: Individual, settings: Mapping[str, Value]) -> list[tuple[str, str | None]]:
+    def _resized(self, parent: Trained, settings: Mapping[str, Value]) -> list[tuple[str, str | None]]:
         """The parent's layers but its head, with blocks added on top or taken from there as `num_layers` says."""
         slots: list[tuple[str, str | None]] = [(s, name) for s, name in parent.layers if s != self.anatomy.head]
         if NUM_LAYERS not in settings:
@@ -320,7 +348,7 @@ class Evolution:
             blocks.append((f"{prefix}{index}", self._inherited(parent, f"{prefix}{index}")))
         return [*rest[:at], *blocks[:wanted], *rest[at:]]
 
-    def _inherited(self, parent: Individual, slot: str) -> str | None:
+    def _inherited(self, parent: Trained, slot: str) -> str | None:
         """The component of a slot in the nearest ancestor that has one."""
         return next((dict(model.layers)[slot] for model in self._ancestors(parent) if slot in dict(model.layers)), None)
 
@@ -334,7 +362,7 @@ class Evolution:
             chosen = False
         return Gene(slot, "clone" if chosen else "share", origin)
 
-    def _head(self, parent: Individual) -> Gene:
+    def _head(self, parent: Trained) -> Gene:
         """The head of the nearest ancestor of the same task, the parent first; else a new one."""
         for model in self._ancestors(parent):
             if model.task == self.task:
@@ -342,6 +370,6 @@ class Evolution:
         return Gene(self.anatomy.head, "new")
 
 
-def _rank(model: Individual) -> tuple[float, int]:
+def _rank(model: Trained) -> tuple[float, int]:
     assert model.score is not None
     return model.score, model.number

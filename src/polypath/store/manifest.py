@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,9 @@ from polypath.core.config import Config, describe
 from polypath.core.errors import CorruptError, NewerFormat
 from polypath.core.files import read_json
 from polypath.store.pages import Pages, sections_of
+from polypath.store.references import addresses_of_components, addresses_of_tasks
 
-FORMAT_VERSION = 2  # 2: what grows with the system may lie in pages
+FORMAT_VERSION = 3  # 2: what grows with the system may lie in pages; 3: mu2Net's selections beside its models
 KEEP_SNAPSHOTS = 10  # of a thousand tasks a manifest is about a megabyte
 
 # Addresses become file names: nothing but a digest may stand there.
@@ -159,29 +159,55 @@ class Manifest(Config):
 
     def blobs(self) -> set[str]:
         """Every address this manifest names."""
-        parts = self.components.values()
-        probes = [probe for probe in map(attrgetter("probe"), self.tasks.values()) if probe is not None]
-        found = {*map(attrgetter("sha256"), parts), *map(attrgetter("auxiliary"), parts)} - {None}
-        return found.union(map(attrgetter("learned"), probes), map(attrgetter("saved"), probes))
+        return {*addresses_of_components(self.components.values()), *addresses_of_tasks(self.tasks.values())}
 
 
-# Format version -> what makes a manifest of that version one of the next. Whoever raises FORMAT_VERSION adds the step
-# here, and a system saved by the last release to tests/data/systems/, where a test opens it for ever after.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # format 1 had everything in one file
+def _selections_apart(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 wrote into every model how often it was a parent for whom: each new task changed old models' pages."""
+    if values.get("network") != "layered":
+        return values
+    plan = values["plan"]
+    selections: dict[str, list[list[int]]] = {}
+    for model in plan["models"]:
+        for task, count in model["selections"].items():
+            selections.setdefault(task, []).append([model["number"], count])
+    models = [{key: value for key, value in model.items() if key != "selections"} for model in plan["models"]]
+    return {**values, "plan": {**plan, "models": models, "selections": selections}}
 
 
-def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
-    """The values of a manifest of any earlier format as this format has them.
+# Format version -> what makes a manifest of that version, its pages put in, one of the next. Whoever raises
+# FORMAT_VERSION adds the step here, and a system saved before it to tests/data/systems/: a test opens it for ever.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: dict,  # format 1 had everything in one file
+    2: _selections_apart,
+}
 
-    Args:
-        values: as read.
-        version: its format.
-        path: of the file, for messages.
+
+def _migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
+    """The values of a manifest of any earlier format, its pages put in, as this format has them.
+
+    Raises:
+        CorruptError: they are not what that format has.
+    """
+    found = dict(values)
+    for step in range(version, FORMAT_VERSION):
+        try:
+            found = {**MIGRATIONS[step](found), "format_version": step + 1}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CorruptError(f"{path} is damaged: it is not what format {step} has ({error!r})") from error
+    return found
+
+
+def _version_of(values: Any, path: Path) -> int:
+    """The format of what was read.
 
     Raises:
         NewerFormat: written by a newer polypath.
-        CorruptError: a version that never was.
+        CorruptError: no manifest, or a version that never was.
     """
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
     if version > FORMAT_VERSION:
         made = values.get("polypath")
         by = f" (polypath {made} wrote it)" if isinstance(made, str) else ""
@@ -191,10 +217,7 @@ def migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, A
         )
     if version < 1:
         raise CorruptError(f"{path} has format version {version}, which no polypath ever wrote")
-    found = dict(values)
-    for step in range(version, FORMAT_VERSION):
-        found = {**MIGRATIONS[step](found), "format_version": step + 1}
-    return found
+    return version
 
 
 def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
@@ -209,16 +232,13 @@ def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
         NewerFormat: written by a newer polypath.
     """
     found = read_json(path)
-    version = found.get("format_version") if isinstance(found, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise CorruptError(f"{path} is not a polypath manifest (it has no format_version)")
-    head = migrated(found, version, path)
+    version = _version_of(found, path)
     held = pages or Pages(path.parent.parent if path.parent.name == "snapshots" else path.parent)
     try:
-        manifest = Manifest.model_validate(held.filled(head, path))
+        manifest = Manifest.model_validate(_migrated(held.filled(found, path), version, path))
     except ValidationError as error:
         problems = "; ".join(describe(problem) for problem in error.errors()[:5])
         raise CorruptError(f"{path} is damaged: {problems}") from error
     if pages is not None:
-        pages.remember(head, sections_of(vars(manifest)))
+        pages.remember(found if version == FORMAT_VERSION else {}, sections_of(vars(manifest)))
     return manifest

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ class Section:
     def part(self, start: int, end: int) -> Section:
         """The entries from `start` to before `end`."""
         return Section(None if self.keys is None else tuple(self.keys[start:end]), tuple(self.values[start:end]))
+
+    def starts_with(self, parts: Sequence[Section]) -> bool:
+        """Whether the first entries are those of the parts one after the other."""
+        values = list(chain.from_iterable(part.values for part in parts))
+        if self.values[: len(values)] != values:
+            return False
+        return self.keys is None or list(self.keys[: len(values)]) == list(
+            chain.from_iterable(part.keys or () for part in parts)
+        )
 
     def plain(self) -> list[Any]:
         """JSON: of a mapping, [key, value] of every entry."""
@@ -186,6 +196,8 @@ class Pages:
 
     def _cut(self, section: str, entries: Section) -> list[Page]:
         old, cut, at = self._laid.get(section, []), [], 0
+        if entries.starts_with([page.entries for page in old]):  # the usual case: what is new lies at the end
+            old, cut, at = [], list(old), sum(len(page.entries.values) for page in old)
         for number, page in enumerate(old):
             size = len(page.entries.values)
             if entries.part(at, at + size) == page.entries:

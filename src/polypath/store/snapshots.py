@@ -76,8 +76,8 @@ class Snapshots:
         """Those of the addresses that none of them names.
 
         Args:
-            addresses: few; none of them is in `elsewhere`.
-            elsewhere: what a manifest names; its pages, and what is in them, are not looked at.
+            addresses: few; a manifest names none of them.
+            elsewhere: that manifest's pages; what is in them is not looked at.
         """
         left = set(addresses)
         for path in self.files() if left else ():
@@ -93,7 +93,7 @@ class Snapshots:
 
         Args:
             gone: the files.
-            elsewhere: what a manifest names; of its pages only the address is found.
+            elsewhere: a manifest's pages; of these only the address is found.
         """
         found: set[str] = set()
         for path in gone:

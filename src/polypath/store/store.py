@@ -23,6 +23,7 @@ from polypath.core.files import is_leftover, remove_leftovers, sync_folder, writ
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
 from polypath.store.pages import LISTED, Pages, head_text, sections_of
+from polypath.store.references import References
 from polypath.store.snapshots import Snapshots
 
 Tensors = Mapping[str, torch.Tensor]
@@ -42,8 +43,8 @@ class Store:
         self.folder = Path(folder)
         self.pages = Pages(self.folder)
         self.snapshots = Snapshots(self.folder, self.pages)
-        self._present: frozenset[str] = frozenset()  # components that are on disk, for the manifest names them
-        self._named: set[str] | None = None  # what the manifest named when last collected
+        self._references = References()  # what is on disk, for the manifest names it
+        self._pages: set[str] | None = None  # those of the manifest when last collected
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
         self._held = False
 
@@ -73,7 +74,8 @@ class Store:
     def _remembered(self) -> Manifest:
         """The manifest; from now on its pages are known, and the components it names are taken to be there."""
         manifest = read_manifest(self.manifest_path, self.pages)
-        self._present = frozenset(manifest.blobs())
+        self._references.forget()
+        self._references.take(self._references.turned(manifest))
         return manifest
 
     def open(self) -> Manifest:
@@ -163,8 +165,8 @@ class Store:
         forget: Collection[Path],
     ) -> int:
         self._refuse_lost_update()
-        wanted = manifest.blobs()
-        missing = [sha for sha in sorted(wanted - self._present) if not self.blob_path(sha).exists()]
+        turn = self._references.turned(manifest)
+        missing = [sha for sha in sorted(turn.new) if not self.blob_path(sha).exists()]
         unknown = [sha for sha in missing if sha not in blobs]
         if unknown:
             raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
@@ -189,12 +191,13 @@ class Store:
                 for path in made:
                     path.unlink(missing_ok=True)
             raise
-        self._seen, self._present = self.stamp(), frozenset(wanted)
+        self._seen = self.stamp()
+        self._references.take(turn)
         self.pages.settle(layout)
         if forget:
-            self._named = None
-        wanted.update(layout.addresses)
-        self._collect(wanted, () if retain is None else self.snapshots.prune(retain))
+            self._pages = None
+        gone = () if retain is None else self.snapshots.prune(retain)
+        self._collect(self._references.addresses, set(layout.addresses), turn.loose, gone)
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
@@ -227,14 +230,13 @@ class Store:
             Locked: another process is writing.
         """
         with self.hold():
-            self._named = None
-            self._collect(self._wanted())
+            self._pages = None
+            self._collect_now()
 
-    def _wanted(self) -> set[str]:
-        """What the manifest names, its pages included."""
-        if self._present and self._seen == self.stamp():
-            return {*self._present, *self.pages.named(self.manifest_path)}
-        return {*self.manifest().blobs(), *self.pages.named(self.manifest_path)}
+    def _collect_now(self, gone: Collection[Path] = ()) -> None:
+        known = self._references and self._seen == self.stamp()
+        named = self._references.addresses if known else self.manifest().blobs()
+        self._collect(named, set(self.pages.named(self.manifest_path)), set(), gone)
 
     def prune(self, keep: int) -> list[Path]:
         """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
@@ -245,7 +247,7 @@ class Store:
         with self.hold():
             gone = self.snapshots.prune(keep)
             if gone:
-                self._collect(self._wanted(), gone)
+                self._collect_now(gone)
             return gone
 
     def undo(self) -> None:
@@ -261,32 +263,37 @@ class Store:
                 raise InvalidInput(f"{self.folder}: there is no snapshot to go back to")
             text = last[0].read_bytes()
             write_atomically(self.manifest_path, lambda file: file.write(text))
-            self._seen, self._present = self.stamp(), frozenset()
+            self._seen = self.stamp()
+            self._references.forget()
             self.pages.forget()
             last[0].unlink()
-            self._named = None
-            self._collect(self._wanted())
+            self._pages = None
+            self._collect_now()
 
-    def _collect(self, wanted: set[str], gone: Collection[Path] = ()) -> None:
+    def _collect(self, named: Collection[str], pages: set[str], loose: set[str], gone: Collection[Path]) -> None:
         """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter.
 
         Args:
-            wanted: what the manifest names, its pages included.
+            named: all addresses in the manifest.
+            pages: those of its pages.
+            loose: addresses that the manifest before named and this one does not.
             gone: snapshots that were deleted since the last time.
         """
         try:
             remove_leftovers(self.folder)
             remove_leftovers(self.snapshots.folder)
-            if self._named is None:  # the first time everything is looked at: a killed writer may have left something
-                going = self._unnamed(wanted | self.snapshots.blobs())
+            if self._pages is None:  # the first time everything is looked at: a killed writer may have left something
+                going = self._unnamed(pages.union(named, self.snapshots.blobs()))
             else:
-                loose = (self._named | self.snapshots.forget(gone, wanted)) - wanted
-                loose = self.snapshots.unnamed(loose, wanted)
-                going = [path(sha) for sha in loose for path in (self.blob_path, self.pages.path)]
+                old = loose | (self._pages - pages) | self.snapshots.forget(gone, pages)
+                old = {sha for sha in old if sha not in pages and sha not in named}
+                unnamed = self.snapshots.unnamed(old, pages)
+                going = [path(sha) for sha in unnamed for path in (self.blob_path, self.pages.path)]
             for path in going:
                 path.unlink(missing_ok=True)
-            self._named = wanted
+            self._pages = pages
         except OSError as error:
+            self._pages = None
             log.warning("%s: old components could not be deleted (%s)", self.folder, error)
 
     def _unnamed(self, wanted: set[str]) -> list[Path]:
