@@ -17,9 +17,9 @@ from typing import Any
 from side_by_side import write_record
 
 _MEMORY = """
+from side_by_side import in_memory
 def memory():
-    import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return in_memory("VmHWM")
 """
 _SUITE = """
 from bench_loop import suite

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -209,3 +211,14 @@ def test_a_stage_of_several_loops_resumes_in_the_right_one(
     monkeypatch.setattr(Twice, "stop_at", None)
     learn(method, tiny.suite(1), out=tmp_path / "run", resume=True, **run)
     assert tiny.outcome(tmp_path / "run") == tiny.outcome(tmp_path / "whole")
+
+
+def test_peak_memory_is_of_this_process_not_of_the_one_that_started_it() -> None:
+    child = "import torch; from polypath.train.environment import peak_memory_bytes as peak; print(peak(torch.device('cpu')))"
+    parent = f"""
+import subprocess, sys
+held = bytearray(b"x") * 1_500_000_000
+print(subprocess.run([sys.executable, "-c", {child!r}], capture_output=True, text=True, check=True).stdout)
+"""
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert 100_000_000 < int(done.stdout) < 1_200_000_000
