@@ -214,7 +214,8 @@ def test_a_stage_of_several_loops_resumes_in_the_right_one(
 
 
 def test_peak_memory_is_of_this_process_not_of_the_one_that_started_it() -> None:
-    child = "import torch; from polypath.train.environment import peak_memory_bytes as peak; print(peak(torch.device('cpu')))"
+    ask = "from polypath.train.environment import peak_memory_bytes as peak"
+    child = f"import torch; {ask}; print(peak(torch.device('cpu')))"
     parent = f"""
 import subprocess, sys
 held = bytearray(b"x") * 1_500_000_000
