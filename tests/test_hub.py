@@ -17,6 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 import polypath as pp
 from polypath.core.errors import InvalidInput, StoreError, UnknownName
 from polypath.core.examples import Suite
+from polypath.store import pages
 
 SETTINGS = {"backbone": {"kind": "mlp", "hidden": [6]}, "epochs": 1, "batch": 8, "threads": 1, "progress": False}
 
@@ -162,6 +163,19 @@ def test_there_and_back(hub: Hub, tmp_path: Path) -> None:
     assert "README.md" in held and "manifest.json" in held and ".lock" not in held
     again = pp.System.from_pretrained("me/digits", cache_dir=tmp_path / "cache")
     assert same(learned(), again, "task1") and again.verify().ok
+
+
+@pytest.mark.parametrize("wanted", [None, ["task1"]])
+def test_a_system_with_pages_travels_with_them(
+    wanted: list[str] | None, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PAGE", 2)  # as of 64 entries, where there are more
+    learned().push_to_hub("me/digits")
+    again = pp.System.from_pretrained("me/digits", cache_dir=tmp_path / "cache", tasks=wanted)
+    assert same(learned(), again, "task1") and list((hub.folder / "me/digits/pages").rglob("*.json"))
+    monkeypatch.setattr(pages, "PAGE", 64)
+    learned().push_to_hub("me/digits")
+    assert not list((hub.folder / "me/digits/pages").rglob("*.json"))  # nothing of the version before
 
 
 def test_pushing_leaves_the_system_where_it_was_saved(hub: Hub, tmp_path: Path) -> None:

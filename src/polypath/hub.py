@@ -1,6 +1,7 @@
 """A whole system as a model folder with a card: saved, loaded, pushed to a hub of Hugging Face's kind and fetched back.
 
-The folder is the system's own (`manifest.json`, `components/`) and a README.md beside it; nothing in it is unpickled.
+The folder is the system's own (`manifest.json`, `pages/`, `components/`) and a README.md beside it; nothing in it is
+unpickled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from polypath.store import Store
 from polypath.system import System, load
 
 CARD = "README.md"
-PARTS = ["manifest.json", "components/**", CARD]
+HEAD = ["manifest.json", "pages/**", CARD]  # without a tensor
+PARTS = [*HEAD, "components/**"]
 OTHER = [".lock", ".*.part", "**/.*.part"]  # never part of what is pushed
 
 
@@ -56,7 +58,7 @@ def from_pretrained(
     if tasks is not None:
         for own, module in (modules or {}).items():
             offer(own, module)
-        patterns = ["manifest.json", CARD, *_needed(Path(_fetched(text, ["manifest.json"], given)), list(tasks))]
+        patterns = [*HEAD, *_needed(Path(_fetched(text, HEAD, given)), list(tasks))]
     return load(_fetched(text, patterns, given), modules=modules)
 
 
@@ -92,7 +94,7 @@ def push_to_hub(
             revision=revision,
             commit_message=message or f"polypath system: {', '.join(system.tasks)}",
             ignore_patterns=OTHER,
-            delete_patterns=["components/**"],  # what the system no longer names goes in the same commit
+            delete_patterns=["components/**", "pages/**"],  # what the system no longer names goes in the same commit
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -65,9 +65,9 @@ def release(system: System, going: Sequence[str]) -> tuple[list[str], list[str]]
     reset: list[str] = []
     for name in going:
         system.tombstones[name] = system.network.tasks[name].private_to
-        deleted, again = system.network.release(name)
-        freed += deleted
-        reset += again
+        freed_now, reset_now = system.network.release(name)
+        freed += freed_now
+        reset += reset_now
         system.entries.pop(name, None)
         system._probed.pop(name, None)
     gone = {*freed, *reset}

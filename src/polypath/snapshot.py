@@ -71,7 +71,7 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
         for name in _said_anew(system, parts, here)
     }
     entries = {**system.filed, **fresh}
-    if not (continues(parts, system.filed) and len(entries) == len(parts)):
+    if not (continues(parts, old=system.filed) and len(entries) == len(parts)):
         entries = dict(zip(parts, map(entries.__getitem__, parts), strict=True))
     sources = {**system.sources, **{name: entry.sources for name, entry in fresh.items()}}
     manifest = Manifest(
@@ -98,7 +98,8 @@ def _said_anew(system: System, parts: Mapping[str, Component], here: Iterable[st
     must not cost a line of Python each.
     """
     was = system.described
-    told = {*here, *differing(system.sources, was.sources), *differing(parts, was.parts)}
+    told = {*here, *differing(system.sources, old=was.sources), *differing(parts, old=was.parts)}
+    told |= was.sources.keys() - system.sources.keys()
     return [name for name in parts if name in told] if told else []
 
 

@@ -150,5 +150,5 @@ def _private(system: System, names: Iterable[str]) -> dict[str, str | None]:
 
 def _others(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
     """Names of what was there before under which another thing is found now, or none."""
-    other = {name for name in differing(new, old) if name in old and old[name] != new[name]}
+    other = {name for name in differing(new, old=old) if name in old and old[name] != new[name]}
     return other | (old.keys() - new.keys())

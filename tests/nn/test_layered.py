@@ -120,6 +120,13 @@ def test_removing_a_task_deletes_its_own_layers_and_keeps_the_root() -> None:
     assert sorted(made.components()) == ["fc1.0", "fc2.1"]
 
 
+def test_what_has_not_learned_is_nobodys_parent() -> None:
+    """So what replaces it need not look for models and layers that descend from it."""
+    made = network()
+    with pytest.raises(InvalidInput, match="the parent, a model of 'task0', has not learned yet"):
+        made.retain(candidate("task1", "fc1.0", "fc2.1", head(2.0), parent=made.model_of("task0").number))
+
+
 def test_momentum_lies_beside_the_components_and_is_not_counted() -> None:
     made = network()
     size = accounting.total_parameters(made)

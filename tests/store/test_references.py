@@ -63,8 +63,8 @@ def test_references_follow_a_random_life(seed: int) -> None:
 def test_what_differs_is_found_with_and_without_a_common_beginning() -> None:
     one, two, three, other = object(), object(), object(), object()
     old = {"a": one, "b": two}
-    assert continues({**old, "c": three}, old) and differing({**old, "c": three}, old) == ["c"]
-    assert differing({"a": other, "b": two, "c": three}, old) == ["a", "c"]
-    assert not continues({"b": two}, old) and differing({"b": two}, old) == []
-    assert differing({"b": other, "a": one, "c": three}, old) == ["b", "c"]
-    assert differing({}, old) == [] and differing(old, {}) == ["a", "b"]
+    assert continues({**old, "c": three}, old=old) and differing({**old, "c": three}, old=old) == ["c"]
+    assert differing({"a": other, "b": two, "c": three}, old=old) == ["a", "c"]
+    assert not continues({"b": two}, old=old) and differing({"b": two}, old=old) == []
+    assert differing({"b": other, "a": one, "c": None}, old=old) == ["b", "c"]
+    assert differing({}, old=old) == [] and differing(old, old={}) == ["a", "b"]

@@ -219,7 +219,7 @@ class Layered(OutlinedLayers):
 
     def count_selections(self, task: str, counts: Mapping[int, int]) -> None:
         """Write down how often each model was chosen as a parent for a task; numbers of no model are left out."""
-        known = {number: count for number, count in counts.items() if count and number in self.models}
+        known = {n: count for n, count in counts.items() if count and n in self.models}
         if known:
             self._selections[task] = [list(pair) for pair in {**self.selected(task), **known}.items()]
 
@@ -250,7 +250,7 @@ class Layered(OutlinedLayers):
         learned = [m for m in self.models.values() if m.score is not None or m.task is None]
         usable = [m for m in learned if self.permitted(m, task)] if any(map(attrgetter("groups"), learned)) else learned
         own = self.models[self._numbers[task.name]]
-        return [m for m in (own,) if m.score is not None], [m for m in usable if m is not own]
+        return [m for m in usable if m is own], [m for m in usable if m is not own]
 
     def _check(self, candidate: Candidate, task: Task) -> None:
         absent = [name for name in candidate.layers if isinstance(name, str) and name not in self.records]
@@ -264,10 +264,12 @@ class Layered(OutlinedLayers):
                 f"task {task.name!r} has {task.target.outputs} outputs, but the model's head was made for {outputs}; "
                 "only a head of the same number of classes can be cloned"
             )
-        if not self.permitted(self.models[candidate.parent], task):
+        parent = self.models[candidate.parent]
+        if parent.task is not None and parent.score is None:
+            raise InvalidInput(f"task {task.name!r}: the parent, a model of {parent.task!r}, has not learned yet")
+        if not self.permitted(parent, task):
             raise InvalidInput(
-                f"task {task.name!r} (private_to={task.private_to!r}) may not build on a model of "
-                f"{self.models[candidate.parent].groups}"
+                f"task {task.name!r} (private_to={task.private_to!r}) may not build on a model of {parent.groups}"
             )
 
     def _grow(self, layer: NewLayer, task: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import nn
 
-from polypath.core.changes import continues
 from polypath.core.component import Component, Path
 from polypath.core.network import Network
 from polypath.core.task import InputSpec, Task
@@ -65,6 +64,8 @@ N = TypeVar("N", bound=Network)
 
 def hollow(network: N, own: Mapping[str, Any]) -> N:
     """A network like this one that has no modules yet: what it knows is copied, what it would fetch is not asked for.
+
+    Its mappings and sets are copies, and what lies in them is the same: a network replaces it and never changes it.
 
     Args:
         network: which stays as it is.
@@ -162,7 +163,7 @@ class OutlinedColumns(Network):
         """As `Network.paths`."""
         if not self._outlining:
             return super().paths()
-        if continues(self._paths, self._tasks):
+        if list(self._paths) == list(self._tasks):
             return dict(self._paths)
         for task in self._tasks.keys() - self._paths.keys():
             self.path(task)

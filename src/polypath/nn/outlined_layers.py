@@ -47,7 +47,7 @@ class OutlinedLayers(Network):
         self._named: dict[str, str] = {}  # key in the state -> component, of those that are built
         self._outlines = Outlines()
         self._parts: dict[str, Component] | None = None  # None before anybody asked
-        self._shown = False  # whether somebody else may hold `_parts`, which then must not change
+        self._parts_shared = False  # whether somebody else may hold them
         self._sizes: dict[str, int] = {}  # parameters of those that were counted
         self._paths: dict[str, Path] = {}
 
@@ -82,8 +82,8 @@ class OutlinedLayers(Network):
 
     def _own_parts(self) -> dict[str, Component] | None:
         """The components, if anybody asked for them yet, as a mapping that nobody else holds."""
-        if self._shown and self._parts is not None:
-            self._parts, self._shown = dict(self._parts), False
+        if self._parts_shared and self._parts is not None:
+            self._parts, self._parts_shared = dict(self._parts), False
         return self._parts
 
     def _outline_of(self, name: str) -> Outline:
@@ -110,7 +110,7 @@ class OutlinedLayers(Network):
         """Every layer, with its traces beside it."""
         if self._parts is None:
             self._parts = {name: self._component(name, record) for name, record in self.records.items()}
-        self._shown = True
+        self._parts_shared = True
         return self._parts
 
     def _component(self, name: str, record: LayerRecord) -> Component:
@@ -191,7 +191,7 @@ class OutlinedLayers(Network):
             own: attributes that it does not have in common with this one.
             names: layers.
         """
-        self._shown = True  # the other one has the same, until one of the two is changed
+        self._parts_shared = True  # the other one has the same, until one of the two is changed
         made = hollow(self, {"_parts": self._parts, "_named": {}, **own})
         made.layers, made.memory = nn.ModuleDict().train(self.training), Memory()
         for name in dict.fromkeys(names):

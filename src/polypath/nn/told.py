@@ -25,8 +25,8 @@ class Told(Generic[K]):
 
     def plain(self, held: Mapping[K, Config]) -> dict[K, dict[str, Any]]:
         """Key -> JSON, in the order of `held`."""
-        fresh = {key: held[key].model_dump(mode="json") for key in differing(held, self._held)}
-        grown = continues(held, self._held)
+        fresh = {key: held[key].model_dump(mode="json") for key in differing(held, old=self._held)}
+        grown = continues(held, old=self._held)
         self._plain.update(fresh)
         self._held.update((key, held[key]) for key in fresh)
         if not grown:

@@ -75,7 +75,7 @@ def _count(
     counts: Counter[str], new: Mapping[str, E], old: Mapping[str, E], named: Callable[[Iterable[E]], list[str]]
 ) -> None:
     """Count what the new entries name and the old do not; what only the old name, downwards."""
-    changed = differing(new, old)
+    changed = differing(new, old=old)
     replaced = [key for key in changed if key in old]
     gone = old.keys() - new.keys() if len(old) + len(changed) - len(replaced) != len(new) else ()
     counts.update(named(new[key] for key in changed))

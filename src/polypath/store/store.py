@@ -44,7 +44,7 @@ class Store:
         self.pages = Pages(self.folder)
         self.snapshots = Snapshots(self.folder, self.pages)
         self._references = References()  # what is on disk, for the manifest names it
-        self._pages: set[str] | None = None  # those of the manifest when last collected
+        self._collected: set[str] | None = None  # pages of the manifest when nothing was left to delete; None: unknown
         self._seen: str | None = None  # sha256 of the manifest as last read or written here
         self._held = False
 
@@ -192,12 +192,12 @@ class Store:
                     path.unlink(missing_ok=True)
             raise
         self._seen = self.stamp()
+        known = None if forget else self._collected
+        self._collected = None  # until the end: what follows may be interrupted
         self._references.take(turn)
         self.pages.settle(layout)
-        if forget:
-            self._pages = None
         gone = () if retain is None else self.snapshots.prune(retain)
-        self._collect(self._references.addresses, set(layout.addresses), turn.loose, gone)
+        self._collect(self._references.addresses, set(layout.addresses), known, turn.loose, gone)
         return len(missing)
 
     def _refuse_lost_update(self) -> None:
@@ -230,13 +230,16 @@ class Store:
             Locked: another process is writing.
         """
         with self.hold():
-            self._pages = None
-            self._collect_now()
+            self._collect_all()
 
-    def _collect_now(self, gone: Collection[Path] = ()) -> None:
+    def _collect_all(self) -> None:
+        """Look at every file, whatever is thought to be there."""
+        self._collected = None
         known = self._references and self._seen == self.stamp()
         named = self._references.addresses if known else self.manifest().blobs()
-        self._collect(named, set(self.pages.named(self.manifest_path)), set(), gone)
+        self._collect(named, set(self.pages.named(self.manifest_path)), None, set(), ())
+        if not known:  # then the next write cannot tell what it leaves behind
+            self._collected = None
 
     def prune(self, keep: int) -> list[Path]:
         """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
@@ -247,7 +250,7 @@ class Store:
         with self.hold():
             gone = self.snapshots.prune(keep)
             if gone:
-                self._collect_now(gone)
+                self._collect_all()
             return gone
 
     def undo(self) -> None:
@@ -267,33 +270,39 @@ class Store:
             self._references.forget()
             self.pages.forget()
             last[0].unlink()
-            self._pages = None
-            self._collect_now()
+            self._collect_all()
 
-    def _collect(self, named: Collection[str], pages: set[str], loose: set[str], gone: Collection[Path]) -> None:
+    def _collect(
+        self,
+        named: Collection[str],
+        pages: set[str],
+        before: set[str] | None,
+        loose: set[str],
+        gone: Collection[Path],
+    ) -> None:
         """Delete what neither the manifest nor a snapshot names. Saved by now: a failure here only leaves litter.
 
         Args:
             named: all addresses in the manifest.
             pages: those of its pages.
+            before: pages when nothing was left to delete; None: every file is looked at.
             loose: addresses that the manifest before named and this one does not.
             gone: snapshots that were deleted since the last time.
         """
         try:
             remove_leftovers(self.folder)
             remove_leftovers(self.snapshots.folder)
-            if self._pages is None:  # the first time everything is looked at: a killed writer may have left something
+            if before is None:  # the first time, too: a killed writer may have left something
                 going = self._unnamed(pages.union(named, self.snapshots.blobs()))
             else:
-                old = loose | (self._pages - pages) | self.snapshots.forget(gone, pages)
+                old = loose | (before - pages) | self.snapshots.forget(gone, pages)
                 old = {sha for sha in old if sha not in pages and sha not in named}
                 unnamed = self.snapshots.unnamed(old, pages)
                 going = [path(sha) for sha in unnamed for path in (self.blob_path, self.pages.path)]
             for path in going:
                 path.unlink(missing_ok=True)
-            self._pages = pages
+            self._collected = pages
         except OSError as error:
-            self._pages = None
             log.warning("%s: old components could not be deleted (%s)", self.folder, error)
 
     def _unnamed(self, wanted: set[str]) -> list[Path]:
