@@ -3,7 +3,7 @@
 Tasks are added one after the other, those that are not measured by tens and with one epoch. Adding and answering are
 then timed on the system of few tasks and on that of many in turns, so that a busy machine hits both; memory and opening
 are of fresh processes.
-Run: python benchmarks/bench_growth.py [--tasks 1000] [--method mu2net --tasks 200]
+Run: python benchmarks/bench_growth.py [--tasks 1000] [--method mu2net]
 Growing and timing apart, for timing wants a quiet machine: --system DIR --grow-only, then --system DIR.
 """
 
