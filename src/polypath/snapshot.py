@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from polypath.core.accounting import bytes_of
-from polypath.core.changes import continues, differing
+from polypath.core.changes import differing
 from polypath.core.component import Component, digest
 from polypath.core.errors import CorruptError
 from polypath.core.network import Network
@@ -71,7 +71,7 @@ def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str
         for name in _said_anew(system, parts, here)
     }
     entries = {**system.filed, **fresh}
-    if not (continues(parts, old=system.filed) and len(entries) == len(parts)):
+    if list(entries) != list(parts):  # something went, or came in between
         entries = dict(zip(parts, map(entries.__getitem__, parts), strict=True))
     sources = {**system.sources, **{name: entry.sources for name, entry in fresh.items()}}
     manifest = Manifest(
@@ -100,7 +100,7 @@ def _said_anew(system: System, parts: Mapping[str, Component], here: Iterable[st
     was = system.described
     told = {*here, *differing(system.sources, old=was.sources), *differing(parts, old=was.parts)}
     told |= was.sources.keys() - system.sources.keys()
-    return [name for name in parts if name in told] if told else []
+    return list(filter(told.__contains__, parts))
 
 
 def _entry(

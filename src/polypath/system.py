@@ -249,11 +249,12 @@ class System(Portable):
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
         """Put the system back as it was if the block raises."""
+        replaced = ("filed", "sources")  # and never changed
         before = {
-            key: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+            key: value.copy() if isinstance(value, (dict, list)) and key not in replaced else value
             for key, value in vars(self).items()
-            if key not in ("_lock", "filed", "sources")
-        } | {"filed": self.filed, "sources": self.sources}  # which are replaced, never changed
+            if key != "_lock"
+        }
         try:
             yield
         except BaseException:

@@ -103,6 +103,18 @@ def test_what_a_snapshot_names_stays_until_it_is_pruned(tmp_path: Path) -> None:
     assert left(tmp_path) == "a"
 
 
+def test_what_an_interrupted_pruning_left_goes_with_the_next(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(naming("ab"), BLOBS)
+    store.write(naming("ac"), BLOBS, keep=True)
+    for room in ("snapshots", "components"):
+        with failing(room, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            store.prune(0)
+        assert left(tmp_path) == "abc"
+    store.write(naming("ac"), BLOBS, retain=0)
+    assert left(tmp_path) == "ac" and not store.snapshots.files()
+
+
 def test_a_removal_whose_save_was_interrupted_leaves_nothing_after_the_next(tmp_path: Path) -> None:
     system = pp.learn("single", small.suite(small.task(0), small.task(1)), **small.PLAIN, **small.QUIET)
     system.save(tmp_path)

@@ -128,7 +128,7 @@ class Layered(OutlinedLayers):
         for entry in plan["tasks"]:
             task, layers = Task.of(entry["task"]), network.models[entry["model"]].layers
             network._tasks[task.name], network._numbers[task.name] = task, entry["model"]
-            network._paths[task.name] = Path(task.name, tuple((name,) for _, name in layers))
+            network._paths[task.name] = _straight(task.name, layers)
         network._selections = dict(plan["selections"])
         network._told_layers.know(network.records, plan["layers"].values())
         network._told_models.know(network.models, plan["models"])
@@ -248,7 +248,7 @@ class Layered(OutlinedLayers):
     def permitted_models(self, task: Task) -> tuple[list[Model], list[Model]]:
         """The task's own model if it has learned, and the root and all other learned models that it may build on."""
         learned = [m for m in self.models.values() if m.score is not None or m.task is None]
-        usable = [m for m in learned if self.permitted(m, task)] if any(map(attrgetter("groups"), learned)) else learned
+        usable = [m for m in learned if self.permitted(m, task)]
         own = self.models[self._numbers[task.name]]
         return [m for m in usable if m is own], [m for m in usable if m is not own]
 
@@ -296,7 +296,7 @@ class Layered(OutlinedLayers):
         self.models[numbered.number] = numbered
         self._numbers[model.task] = numbered.number
         self._plans.pop(model.task, None)
-        self._paths[model.task] = Path(model.task, tuple((name,) for _, name in model.layers))
+        self._paths[model.task] = _straight(model.task, model.layers)
         for _, name in numbered.layers:
             self._users[name] = (*self._users.get(name, ()), numbered.number)
         return numbered
@@ -364,6 +364,11 @@ class Layered(OutlinedLayers):
     def fuse(self, path: Path) -> nn.Module:
         """Copies of the layers one after the other, BatchNorm folded."""
         return nn.Sequential(*(folded_copy(self.layers[layer_key(names[-1])]) for names in path.steps))
+
+
+def _straight(task: str, layers: Iterable[tuple[str, str]]) -> Path:
+    """The path along (slot, component)."""
+    return Path(task, tuple((name,) for _, name in layers))
 
 
 def _where(held: Mapping[K, Config], field: str, values: Collection[Any]) -> list[K]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from polypath.core.changes import continues, differing
+from polypath.core.changes import differing
 from polypath.core.config import Config
 
 K = TypeVar("K", int, str)
@@ -26,9 +26,8 @@ class Told(Generic[K]):
     def plain(self, held: Mapping[K, Config]) -> dict[K, dict[str, Any]]:
         """Key -> JSON, in the order of `held`."""
         fresh = {key: held[key].model_dump(mode="json") for key in differing(held, old=self._held)}
-        grown = continues(held, old=self._held)
         self._plain.update(fresh)
         self._held.update((key, held[key]) for key in fresh)
-        if not grown:
+        if list(self._held) != list(held):  # something went, or came in between
             self.know(held, map(self._plain.__getitem__, held))
         return dict(self._plain)

@@ -230,14 +230,14 @@ class Store:
             Locked: another process is writing.
         """
         with self.hold():
-            self._collect_all()
+            self._collect_now()
 
-    def _collect_all(self) -> None:
-        """Look at every file, whatever is thought to be there."""
-        self._collected = None
+    def _collect_now(self, before: set[str] | None = None, gone: Collection[Path] = ()) -> None:
+        """Delete what the manifest as it is now does not name; arguments as `_collect` has them."""
+        self._collected = None  # until the end: what follows may be interrupted
         known = self._references and self._seen == self.stamp()
         named = self._references.addresses if known else self.manifest().blobs()
-        self._collect(named, set(self.pages.named(self.manifest_path)), None, set(), ())
+        self._collect(named, set(self.pages.named(self.manifest_path)), before if known else None, set(), gone)
         if not known:  # then the next write cannot tell what it leaves behind
             self._collected = None
 
@@ -248,9 +248,12 @@ class Store:
             Locked: another process is writing.
         """
         with self.hold():
+            before, self._collected = self._collected, None  # until the end: what follows may be interrupted
             gone = self.snapshots.prune(keep)
             if gone:
-                self._collect_all()
+                self._collect_now(before, gone)
+            else:
+                self._collected = before
             return gone
 
     def undo(self) -> None:
@@ -270,7 +273,7 @@ class Store:
             self._references.forget()
             self.pages.forget()
             last[0].unlink()
-            self._collect_all()
+            self._collect_now()
 
     def _collect(
         self,
