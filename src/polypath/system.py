@@ -249,9 +249,8 @@ class System(Portable):
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
         """Put the system back as it was if the block raises."""
-        replaced = ("filed", "sources")  # and never changed
-        before = {
-            key: value.copy() if isinstance(value, (dict, list)) and key not in replaced else value
+        before = {  # `filed` and `sources` are replaced, never changed
+            key: value.copy() if isinstance(value, (dict, list)) and key not in ("filed", "sources") else value
             for key, value in vars(self).items()
             if key != "_lock"
         }
