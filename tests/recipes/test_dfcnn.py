@@ -98,9 +98,11 @@ def test_officehome_reads_its_folders(tmp_path: Path, monkeypatch: pytest.Monkey
     """The published layout with 65 classes of ten tiny pictures: ten tasks of thirteen classes, 6 / 1 / 3 of ten."""
     from PIL import Image
 
+    from polypath.recipes.dfcnn.officehome_lifelong import TASKS
+
     for domain in ("Product", "Real World"):
-        for number in range(65):
-            folder = tmp_path / "office_home" / domain / f"class{number:02d}"
+        for number, name in enumerate(sum(TASKS, [])):
+            folder = tmp_path / "office_home" / domain / name
             folder.mkdir(parents=True)
             for place in range(10):
                 Image.new("RGB", (9, 7), (number, place, 128)).save(folder / f"{place:05d}.jpg")
@@ -115,6 +117,7 @@ def test_officehome_reads_its_folders(tmp_path: Path, monkeypatch: pytest.Monkey
         assert data.val is not None and data.test is not None
         assert (len(data.train), len(data.val), len(data.test)) == (78, 13, 39)
         assert data.task.target.outputs == 13
+    assert [list(data.task.target.labels) for data in suite] == [*TASKS, *TASKS]
 
 
 def test_officehomes_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
