@@ -240,9 +240,7 @@ class Offspring:
         if split == "train" and self.pipeline is not None:
             inputs = varied(inputs, self.pipeline, stream)
         inputs = once(inputs)
-        value = data.task.preprocess.encode(inputs)
-        if value.ndim == 4:
-            value = value.contiguous(memory_format=torch.channels_last)
+        value = batches.channels_last(data.task.preprocess.encode(inputs))
         with torch.no_grad(), self._autocast():
             for layer in self.layers[: self.first]:
                 value = layer(value)

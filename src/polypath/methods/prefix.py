@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from polypath.core.examples import Examples, TaskData
-from polypath.data.batches import at_least
+from polypath.data.batches import at_least, channels_last
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +118,7 @@ class Prefix:
                 entry = self.store.entry((split, *self.names[:depth]))
                 if entry is not None and bool(entry.has(rows).all()):
                     return depth, _turned(entry.values[rows])
-        value = self.data.task.preprocess.encode(self._examples(split).inputs(rows).to(self.device))
-        return 0, value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+        return 0, channels_last(self.data.task.preprocess.encode(self._examples(split).inputs(rows).to(self.device)))
 
 
 def _features_last(value: torch.Tensor) -> torch.Tensor:
