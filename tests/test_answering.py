@@ -80,7 +80,7 @@ def test_budgets_that_cannot_be_met_or_read_are_refused(system: System, suite: S
         system.predict("task1", raw, budget={"flop": 1})
     with pytest.raises(InvalidInput, match="received 5"):
         system.predict("task1", raw, budget=5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="not timed on this machine; call system.calibrate_latency"):
+    with pytest.raises(InvalidInput, match="not timed on this machine with .*; call system.calibrate_latency"):
         system.predict("task1", raw, budget={"ms": 5.0})
 
 
@@ -97,9 +97,26 @@ def test_milliseconds_need_a_calibration_that_is_kept_with_the_system(
     assert again.predict("task2", raw, budget={"ms": slowest}).exits in (None, ["branch3"] * 2)
     with pytest.raises(InvalidInput, match="budget ms=1e-06: .*cheapest exit is 'branch1'"):
         again.predict("task2", raw, budget={"ms": 1e-6})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 7)  # other threads, other times
+        with pytest.raises(InvalidInput, match=r"not timed on this machine with 7 thread\(s\)"):
+            again.predict("task2", raw, budget={"ms": slowest})
     monkeypatch.setattr("polypath.answering.machine", lambda: "another")
     with pytest.raises(InvalidInput, match="not timed on this machine"):
         again.predict("task2", raw, budget={"ms": slowest})
+
+
+def test_counts_below_one_are_refused(system: System, suite: Suite) -> None:
+    raw = suite["task0"].train.inputs(slice(0, 2))
+    for call in (
+        lambda: system.predict("task0", raw, batch=0),
+        lambda: system.predict_many(["task0"], raw, batch=0),
+        lambda: system.predict_many([], raw),
+        lambda: system.calibrate_latency(batch=0),
+        lambda: system.calibrate_latency(repeats=0),
+    ):
+        with pytest.raises(InvalidInput, match="at least 1 is required, received 0"):
+            call()
 
 
 def test_a_budget_works_for_tasks_with_one_exit_too(suite: Suite) -> None:

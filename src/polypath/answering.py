@@ -80,6 +80,7 @@ class Answers(ABC):
         """
         found = self.network.task_named(task)
         stored = inputs if decoded else found.preprocess.decode(inputs)
+        _at_least_one("batch", batch)
         exit = None if budget is None else self.affordable_exit(task, budget)
         if early:
             return self._stopping_early(found, stored, batch, exit)
@@ -104,6 +105,8 @@ class Answers(ABC):
             UnknownName: no such task.
             InvalidInput: tasks that see the inputs in different ways.
         """
+        _at_least_one("batch", batch)
+        _at_least_one("number of tasks", len(tasks))
         named = {name: self.network.task_named(name) for name in tasks}
         first = next(iter(named.values()))
         other = [name for name, task in named.items() if task.preprocess != first.preprocess]
@@ -150,7 +153,8 @@ class Answers(ABC):
                 self._fused[key] = tuple(found)
             costs: tuple[ExitCost, ...] = self._fused[key]
         latency = self.entries[task].latency if task in self.entries else None
-        times = latency.ms if latency is not None and latency.machine == machine() else {}
+        here = latency is not None and (latency.machine, latency.threads) == (machine(), torch.get_num_threads())
+        times = latency.ms if latency is not None and here else {}
         return tuple(replace(cost, ms=times.get(cost.exit)) for cost in costs)
 
     def calibrate_latency(self, *, batch: int = 1, repeats: int = 30) -> dict[str, dict[str, float]]:
@@ -162,7 +166,12 @@ class Answers(ABC):
         Args:
             batch: examples of one forward; a budget in milliseconds means one such forward.
             repeats: forwards timed of every exit.
+
+        Raises:
+            InvalidInput: a batch or repeats below 1.
         """
+        for name, value in (("batch", batch), ("repeats", repeats)):
+            _at_least_one(name, value)
         found: dict[str, dict[str, float]] = {}
         for name, task in self.network.tasks.items():
             exits = self.network.exits(name)
@@ -215,7 +224,8 @@ class Answers(ABC):
         costs, budget = self.exit_costs(task), Budget.given(budget)
         if budget.ms is not None and any(cost.ms is None for cost in costs):
             raise InvalidInput(
-                f"budget ms={budget.ms:g}: the exits of {task!r} were not timed on this machine; call "
+                f"budget ms={budget.ms:g}: the exits of {task!r} were not timed on this machine with "
+                f"{torch.get_num_threads()} thread(s); call "
                 "system.calibrate_latency() here first, or give a budget in flops or parameters"
             )
         exit = affordable(task, costs, budget).exit
@@ -294,6 +304,11 @@ def plan_only(network: Network, task: str) -> Network:
 def asked(key: tuple[Any, ...]) -> tuple[str, ...]:
     """Tasks whose components are in a module that answers, by the key it is kept under: (kind, ((task, exit), ...))."""
     return tuple(task for task, _ in key[1])
+
+
+def _at_least_one(what: str, value: int) -> None:
+    if value < 1:
+        raise InvalidInput(f"{what}: at least 1 is required, received {value}")
 
 
 def _timed(modules: Mapping[str, nn.Module], task: Task, batch: int, repeats: int) -> dict[str, list[float]]:

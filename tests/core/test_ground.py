@@ -212,6 +212,8 @@ def test_test_labels_are_sealed() -> None:
         (None, torch.tensor([0, 1, 2, -1, 0, 0]), "class index -1"),
         (None, torch.tensor([0, 1, 1, 1, 0, 0]), r"no example of class\(es\) \['z'\]"),
         (None, torch.tensor([0.0] * 6), "must be class indices"),
+        (None, torch.tensor([0, 1, 2] * 2, dtype=torch.int32), r"int64 \(tensor.long\(\)\), received \(6,\) torch.int32"),
+        (None, torch.tensor([True, False] * 3), "int64 .*received .*bool"),
         (None, torch.tensor([0, 1, 2]), "6 inputs but 3 targets"),
         (Regression(size=2), torch.zeros(6, 3), r"must have shape \(6, 2\), received \(6, 3\)"),
         (Regression(size=1), torch.tensor([0, 0, float("nan"), 0, 0, 0]), r"NaN or infinite targets at rows \[2\]"),
@@ -221,6 +223,12 @@ def test_test_labels_are_sealed() -> None:
 def test_bad_targets_are_refused(target: Target | None, targets: torch.Tensor, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         TaskData(task("a", target), Examples.of(ROWS, targets))
+
+
+def test_rows_that_the_source_does_not_have_are_refused() -> None:
+    targets = torch.tensor([0, 1, 2])
+    with pytest.raises(InvalidInput, match="train picks row 6 of its source, which has 6 rows"):
+        TaskData(task("a"), Examples(Examples.of(ROWS, targets).source, targets, torch.tensor([0, 1, 6])))
 
 
 def test_suites_name_their_tasks_once() -> None:

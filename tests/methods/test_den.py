@@ -136,3 +136,50 @@ def test_removing_the_newest_task_takes_its_units_away() -> None:
     removal = system.remove("task1")
     assert {"unit.fc1.g1", "unit.fc2.g1", "late.fc2.g0.from1"} <= set(removal.freed)
     assert system.network.groups == [[6, 5]]  # type: ignore[union-attr]
+
+
+def test_weights_that_are_not_selected_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither weight decay nor the thresholds of l1 may move them; nothing selected, the whole trunk stays."""
+
+    def none_of(network: Expanding, task: str, zero: float) -> dict[str, torch.Tensor]:
+        return {key: torch.zeros_like(mask) for key, mask in selection(network, task, zero).items()}
+
+    first = learned(loss_above=1e9, drift_above=1e9)
+    before = {key: block.detach().clone() for key, block in first.network.blocks.items()}  # type: ignore[union-attr]
+    monkeypatch.setattr("polypath.methods.den.selection", none_of)
+    first.learn(tiny_features(3).tasks[2], weight_decay=0.1, l1=0.1, **RUN)
+    for key, block in first.network.blocks.items():  # type: ignore[union-attr]
+        assert torch.equal(block, before[key]), key
+
+
+def test_thresholds_are_the_released_codes_unless_scaled_by_the_learning_rate() -> None:
+    """A step of l1 = 0.01 empties weights that one scaled by a rate of 0.05 leaves."""
+    zeros = []
+    for scaled in (False, True):
+        system = learned(l1=0.01, loss_above=1e9, drift_above=1e9, scaled_thresholds=scaled)
+        made = system.network
+        assert isinstance(made, Expanding)
+        zeros.append(sum(int((block == 0).sum()) for block in made.blocks.values()))
+        chosen = selection(made, "task1")
+        assert all(bool(mask.all()) for mask in chosen.values()) == scaled
+    assert zeros[0] > zeros[1] == 0
+    assert not any(mask.any() for mask in selection(made, "task1", zero=1e9).values())
+
+
+def test_an_emptied_system_begins_again_with_a_first_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polypath.methods.den import DEN
+
+    phases: list[str] = []
+    phase = DEN._phase
+
+    def noted(self: DEN, *args: Any, **kwargs: Any) -> None:
+        phases.append(args[5])
+        phase(self, *args, **kwargs)
+
+    monkeypatch.setattr(DEN, "_phase", noted)
+    system = learned()
+    for name in list(system.tasks):
+        system.remove(name)
+    phases.clear()
+    system.learn(SUITE.tasks[0], **RUN)
+    assert phases == ["first"] and system.network.epochs == 10  # type: ignore[union-attr]

@@ -126,6 +126,11 @@ def test_multitask_epochs_are_passes_over_one_task_drawn_with_replacement() -> N
     assert method.isolation == "joint"
 
 
+def test_tasks_that_are_drawn_cannot_stop_early() -> None:
+    with pytest.raises(InvalidInput, match="patience=1: an epoch is a pass over one task drawn at random"):
+        learned(mode="multitask", patience=1)
+
+
 def test_an_incomplete_last_batch_is_dropped() -> None:
     """11 examples in batches of 4: two are left out; task0 has 10 + 1 examples."""
     suite, run = tiny_images(3, size=8), Recorder()

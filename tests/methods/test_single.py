@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -94,3 +98,29 @@ def test_tasks_can_ask_for_improvements_of_their_own_size() -> None:
     assert SingleConfig(min_delta=0.5).min_delta_of(["any"]) == 0.5
     with pytest.raises(InvalidInput, match="min_delta"):
         SingleConfig.of({"min_delta": {"small": -1}})
+
+
+def test_epochs_that_early_stopping_left_out_are_not_counted(tmp_path: Path) -> None:
+    """Neither by the rate of later tasks nor by the journal, whose last score is of the last epoch that was trained."""
+    suite = tiny_features(2)
+    settings = {**TINY, "learning_rate": 3.0, "optimizer": "sgd", "epochs": 20, "patience": 2, "min_delta": 0.01}
+    system = pp.learn("single", suite, seed=1, out=tmp_path, **{**settings, "time_decay": 0.001})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    trained = [{line["epoch"] for line in lines if line["kind"] == "train" and line["stage"] == n} for n in (0, 1)]
+    assert all(len(epochs) < 20 for epochs in trained)
+    assert system.network.epochs == sum(map(len, trained))  # type: ignore[union-attr]
+    for stage, epochs in enumerate(trained):
+        assert max(line["epoch"] for line in lines if line.get("stage") == stage) == max(epochs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"batch": {"default": -3}}, "batch"),
+        ({"optimizer": "sgd", "nesterov": True, "momentum": 0.0}, "nesterov=True needs a momentum above 0"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_at_once(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        pp.learn("single", tiny_features(1), **{**TINY, **settings})

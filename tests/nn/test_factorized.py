@@ -13,7 +13,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.seeds import seeded
 from polypath.core.task import Features, Image
 from polypath.nn.factorized import Factorized, FactorizedConfig
-from polypath.nn.generated import GeneratedConv2d
+from polypath.nn.generated import GeneratedConv2d, convolutions
 from polypath.nn.small_cnn import SamePool
 from polypath.testing import tiny_images
 
@@ -103,6 +103,23 @@ def test_any_convolutional_backbone_of_the_house_will_do(backbone: dict[str, Any
     with seeded(0):
         made.train()(pixels(), "task0").sum().backward()
     assert all(base.values.grad is not None for base in made.bases.values())
+
+
+def test_convolutions_that_do_more_than_convolve_stay_a_tasks_own() -> None:
+    """timm's standardise weights or pad as TensorFlow does; another padding than zeros is not generated either."""
+
+    class Standardised(nn.Conv2d):
+        pass
+
+    with torch.device("meta"):
+        kinds = {
+            "plain": nn.Conv2d(3, 4, 3, padding=1),
+            "special": Standardised(3, 4, 3),
+            "mirrored": nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+            "grouped": nn.Conv2d(4, 4, 3, groups=2),
+        }
+    held = nn.ModuleDict(kinds)
+    assert list(convolutions(held)) == ["plain"]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,18 @@ def test_a_task_that_an_exact_method_did_not_measure_again_is_kept(two: list[Res
     assert "dfcnn: 0.760 after 1" in svg and "single: 0.800 after 1" in svg
 
 
+def test_the_peak_of_an_error_is_its_lowest_value(samples: Any) -> None:
+    """Two epochs of 0.5 and 0.4, then 0.8 after another task: twice the best, not 1.6 times the worst."""
+    curves = [
+        Curve(task="task0", split="test", metric="mse", stages=[0, 0, 1], epochs=[0, 1, 1], values=[0.5, 0.4, 0.8]),
+        Curve(task="task1", split="test", metric="mse", stages=[1], epochs=[1], values=[0.3]),
+    ]
+    record = Lifelong(matrix=[[0.4, None], [0.8, 0.3]], by_peak={"test": {"peak_accuracy": {"task0": 0.4}}})
+    made = samples.sample("ewc", tasks=("task0", "task1"), curves=curves, lifelong=record)
+    svg = lifelong.kept_figure([made], "mse", "test")
+    assert svg is not None and "ewc: 2.000 after 1" in svg
+
+
 def test_timelines_run_over_all_stages(two: list[Result]) -> None:
     assert lifelong.stage_lengths(two) == [20, 20]
     svg = lifelong.timeline_figure(two[:1], "accuracy", {"single": {"task0": 0.5}})

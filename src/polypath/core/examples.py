@@ -184,6 +184,9 @@ def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
         return [f"{split} is empty; at least one example is required"]
     if len(targets) != len(examples):
         return [f"{split} has {len(examples)} inputs but {len(targets)} targets"]
+    low, high = int(examples.index.min()), int(examples.index.max())
+    if low < 0 or high >= len(examples.source):
+        return [f"{split} picks row {low if low < 0 else high} of its source, which has {len(examples.source)} rows"]
     if targets.is_floating_point() and not torch.isfinite(targets).all():
         bad = (~torch.isfinite(targets)).reshape(len(targets), -1).any(1).nonzero().flatten()[:5].tolist()
         return [f"{split} has NaN or infinite targets at rows {bad}"]
@@ -198,8 +201,9 @@ def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
 
 
 def _check_classes(target: Classification, targets: torch.Tensor, split: str) -> list[str]:
-    if targets.is_floating_point() or targets.ndim != 1:
-        return [f"{split} targets must be class indices, shape (n,), received {tuple(targets.shape)} {targets.dtype}"]
+    if targets.dtype != torch.int64 or targets.ndim != 1:
+        received = f"{tuple(targets.shape)} {targets.dtype}"
+        return [f"{split} targets must be class indices, shape (n,), int64 (tensor.long()), received {received}"]
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= target.outputs:
         bad = low if low < 0 else high

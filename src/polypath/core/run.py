@@ -14,6 +14,7 @@ from polypath.core.network import Network
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+Until = Callable[[], bool] | None
 
 PULSE: ContextVar[Callable[[], None] | None] = ContextVar("polypath pulse", default=None)
 """What `beat` calls: set by a run around jobs that it does in its own process."""
@@ -65,12 +66,13 @@ class Run(Protocol):
         """
         ...
 
-    def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
+    def epochs(self, count: int, *, steps: int, until: Until = None, **state: Any) -> Iterator[int]:
         """Epoch numbers 0..count-1; restores `state` on entry and checkpoints it after every epoch.
 
         Args:
             count: epochs of this stage in all.
             steps: optimizer steps an epoch, for the progress display.
+            until: asked before every epoch whether to stop early.
             state: everything the loop changes: networks, optimizers, dicts of them.
         """
         ...

@@ -24,7 +24,7 @@ from polypath.core.task import Task
 from polypath.methods.gradual import Pruning, pruning_key
 from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
-from polypath.methods.training import TrainingConfig, optimizer_of, steps_an_epoch, train
+from polypath.methods.training import BatchSize, TrainingConfig, optimizer_of, steps_an_epoch, train
 from polypath.metrics import LOWER_IS_BETTER
 from polypath.nn.backbones import Described
 from polypath.nn.ownership import key_of
@@ -72,7 +72,7 @@ class CPGConfig(TrainingConfig):
     threshold: float = 0.005
     mask_rate: float = Field(5e-4, gt=0)
     epochs: int = Field(100, gt=0)
-    batch: int | dict[str, int] = 32
+    batch: BatchSize | dict[str, BatchSize] = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
     learning_rate: float = Field(1e-2, gt=0)
     nesterov: bool = True

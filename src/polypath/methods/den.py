@@ -6,8 +6,8 @@ convolution a unit is a filter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -23,6 +23,7 @@ from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.expanding import Expanding, ExpandingConfig
 
 Blocks = dict[str, torch.Tensor]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DENConfig(TrainingConfig):
@@ -30,8 +31,11 @@ class DENConfig(TrainingConfig):
 
     Args:
         backbone: the trunk of the first task: pieces of one convolution or dense layer (`mlp`, `dfcnn`, `conv`).
-        l1: of every weight that is trained, as a proximal step.
-        group_lasso: of the incoming weights of each added unit, as a proximal step.
+        l1: of every weight that is trained, as a soft threshold after each step.
+        group_lasso: of the incoming weights of each added unit, likewise.
+        scaled_thresholds: times the learning rate, as a proximal step takes them; False: as the released code, whose
+            constants (the defaults) they are.
+        zero_below: weights up to here count as zero where units are selected.
         pull: l2 towards the weights before the task, when split units are trained.
         loss_above: mean training loss above which the trunk grows.
         units: added to every layer; those that the group lasso empties are deleted again.
@@ -42,11 +46,13 @@ class DENConfig(TrainingConfig):
     backbone: Described = Field("mlp", validate_default=True)
     l1: float = Field(1e-5, ge=0)
     group_lasso: float = Field(1e-3, ge=0)
+    scaled_thresholds: bool = False
+    zero_below: float = Field(0.0, ge=0)
     pull: float = Field(0.5, ge=0)
     loss_above: float = Field(0.01, ge=0)
     units: int = Field(10, gt=0)
     drift_above: float = Field(0.05, ge=0)
-    shares: tuple[float, float, float, float] = (0.1, 0.5, 0.2, 0.2)
+    shares: tuple[Share, Share, Share, Share] = (0.1, 0.5, 0.2, 0.2)
 
     def part(self, phase: int) -> int:
         """Epochs of a phase."""
@@ -89,7 +95,7 @@ class DEN(Method[DENConfig]):
         before = {key: block.detach().clone() for key, block in network.blocks.items()}
         head = [network.path(name).steps[-1][0]]
         self._phase(network, item, run, head, config.part(0), "head")
-        masks = selection(network, name)
+        masks = selection(network, name, self.config.zero_below)
         self._phase(network, item, run, network.path(name).components, config.part(1), "selected", masks=masks)
         if training_loss(network, item, run) > config.loss_above:
             group = network.grow([config.units] * len(network.layers))
@@ -121,7 +127,7 @@ class DEN(Method[DENConfig]):
         config = self.config
         parameters = network.trainable(names)
         optimizer = optimizer_of(config, parameters)
-        hooks = [network.blocks[k].register_hook(_times(mask)) for k, mask in (masks or {}).items()]
+        still = {k: (mask, network.blocks[k].detach().clone()) for k, mask in (masks or {}).items()}
         scale = config.batch_of(item.name) if config.over_batch == "sum" else 1
 
         def pulled(_: str) -> torch.Tensor | None:
@@ -131,7 +137,11 @@ class DEN(Method[DENConfig]):
             return self.config.pull * scale * torch.stack(gaps).sum()
 
         def sparser() -> None:
-            self._proximal(network, parameters, optimizer.param_groups[0]["lr"], lasso)
+            rate = optimizer.param_groups[0]["lr"] if config.scaled_thresholds else 1.0
+            self._proximal(network, parameters, rate, lasso)
+            with torch.no_grad():
+                for k, (mask, value) in still.items():
+                    network.blocks[k].copy_(torch.where(mask, network.blocks[k], value))
 
         groups, optimizers = [[item.name]], {item.name: optimizer}
         train(
@@ -147,8 +157,6 @@ class DEN(Method[DENConfig]):
             penalty=pulled,
             after_step=sparser,
         )
-        for hook in hooks:
-            hook.remove()
         network.thaw()
 
     @torch.no_grad()
@@ -168,21 +176,17 @@ class DEN(Method[DENConfig]):
                 block.mul_(factor.view(-1, *[1] * (block.ndim - 1)))
 
 
-def _times(mask: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda gradient: torch.where(mask, gradient, torch.zeros_like(gradient))
-
-
 def incoming_norm(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
     """l2 norm of the incoming weights of every unit over all its blocks."""
     return torch.stack([block.flatten(1).square().sum(1) for block in blocks]).sum(0).sqrt()
 
 
 @torch.no_grad()
-def selection(network: Expanding, task: str) -> Blocks:
-    """Masks of the weights between units from which the task's head is reached over weights that are not zero."""
+def selection(network: Expanding, task: str, zero: float = 0.0) -> Blocks:
+    """Masks of the weights between units from which the task's head is reached over weights above `zero`."""
     groups = range(network._stamps[task] + 1)
     head = network.head_of(task)
-    used = (head.weight != 0).any(0).view(-1, network._spread).any(1)
+    used = (head.weight.abs() > zero).any(0).view(-1, network._spread).any(1)
     masks: Blocks = {}
     for place in range(len(network.layers) - 1, -1, -1):
         layer = network.layers[place]
@@ -193,8 +197,8 @@ def selection(network: Expanding, task: str) -> Blocks:
             group, source = (int(part.lstrip("gfrom")) for part in key.rsplit("-", 2)[1:])
             block = network.blocks[key]
             if place:
-                flat = block.flatten(2).abs().sum(2) if block.ndim > 2 else block.abs()
-                linked = (flat.view(len(block), -1, layer.positions).sum(2) > 0) & rows[group][:, None]
+                flat = block.flatten(2).abs().amax(2) if block.ndim > 2 else block.abs()
+                linked = (flat.view(len(block), -1, layer.positions).amax(2) > zero) & rows[group][:, None]
                 below[source] |= linked.any(0)
         for key in [k for k in network.blocks if k.startswith(f"{layer.name}-g")]:
             group = int(key.rsplit("-", 2)[1][1:])

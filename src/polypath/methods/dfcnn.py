@@ -18,7 +18,7 @@ from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.training import OptimizerName, TrainingConfig, optimizer_of, train, train_drawn
+from polypath.methods.training import BatchSize, OptimizerName, TrainingConfig, optimizer_of, train, train_drawn
 from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.columns import Columns
 from polypath.nn.factorized import Factorized, FactorizedConfig, Size
@@ -47,7 +47,7 @@ class DFCNNConfig(TrainingConfig):
     growth: int = Field(2, gt=0)
     side: int = Field(3, gt=0)
     epochs: int = Field(2000, gt=0)
-    batch: int | dict[str, int] = 10
+    batch: BatchSize | dict[str, BatchSize] = 10
     optimizer: OptimizerName = "rmsprop_tf1"
     learning_rate: float = Field(1e-4, gt=0)
     time_decay: float = Field(1 / 4000, ge=0)

@@ -19,7 +19,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.owners import empty_network
-from polypath.methods.training import TrainingConfig, optimizer_of, train
+from polypath.methods.training import BatchSize, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described
 from polypath.nn.spaces import Space
 from polypath.nn.subnet import Rule, Subnetworks
@@ -50,7 +50,7 @@ class PackNetConfig(TrainingConfig):
     prune: tuple[float, ...] = PRUNE
     ratios: tuple[float, ...] = ()
     epochs: int = Field(20, gt=0)
-    batch: int | dict[str, int] = 32
+    batch: BatchSize | dict[str, BatchSize] = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
     learning_rate: float = Field(1e-3, gt=0)
     decay_at: tuple[int, ...] = (10,)

@@ -19,7 +19,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.owners import empty_network
-from polypath.methods.training import Delta, TrainingConfig, optimizer_of, train
+from polypath.methods.training import BatchSize, Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described
 from polypath.nn.own import Source, offer
 from polypath.nn.subnet import Subnetworks
@@ -66,7 +66,7 @@ class RSN2Config(TrainingConfig):
     rescale: bool = False
     loss_weights: dict[str, float] = Field(default_factory=dict)
     epochs: int = Field(100, gt=0)
-    batch: int | dict[str, int] = 512
+    batch: BatchSize | dict[str, BatchSize] = 512
     patience: int = Field(3, ge=0)
     min_delta: Delta | dict[str, Delta] = 0.01
 

@@ -107,19 +107,27 @@ def batches(
         size: task -> examples a mini-batch.
         shared: read the common inputs once; otherwise every task has its own and small ones are oversampled.
         key: names the random streams.
-        drop_last: leave a task's incomplete last mini-batch out, where it has a complete one; not where inputs are
-            shared.
+        drop_last: leave a task's incomplete last mini-batch out, where it has a complete one.
+
+    Raises:
+        InvalidInput: tasks that share inputs have mini-batches of different sizes.
     """
+
+    def taken(stream: Iterator[Batch], examples: int, each: int) -> Iterator[Batch]:
+        return islice(stream, examples // each) if drop_last and examples >= each else stream
+
     if shared:
-        for whole in run.batches(joined(data), size[data[0].name], "shared", *key):
-            yield apart(data, whole)
+        if len(set(size.values())) > 1:
+            raise InvalidInput(f"batch: tasks that share their inputs need one size, received {dict(size)}")
+        whole, each = joined(data), size[data[0].name]
+        for common in taken(run.batches(whole, each, "shared", *key), len(whole.train), each):
+            yield apart(data, common)
         return
     equal = max(len(item.train) for item in data) if len(data) > 1 else None
     streams = {}
     for item in data:
         stream = run.batches(item, size[item.name], item.name, *key, equal_to=equal)
-        full = len(item.train) // size[item.name]
-        streams[item.name] = islice(stream, full) if drop_last and full else stream
+        streams[item.name] = taken(stream, equal or len(item.train), size[item.name])
     while True:
         found = {name: batch for name, stream in streams.items() if (batch := next(stream, None)) is not None}
         if not found:

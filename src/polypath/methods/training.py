@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -22,6 +22,7 @@ from polypath.ops.rmsprop import RMSProp, decayed
 
 COUNTING = (Columns, Expanding)  # networks that count the epochs they were trained for, for rates that fall over time
 
+BatchSize = Annotated[int, Field(gt=0)]
 Delta = Annotated[float, Field(ge=0)]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf1"]
 
@@ -55,7 +56,7 @@ class TrainingConfig(Config):
     """
 
     epochs: int = Field(100, gt=0)
-    batch: int | dict[str, int] = 128
+    batch: BatchSize | dict[str, BatchSize] = 128
     optimizer: OptimizerName = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -70,6 +71,12 @@ class TrainingConfig(Config):
     min_delta: Delta | dict[str, Delta] = 0.0
     evaluate_every: int = Field(0, ge=0)
     peaks: Literal["validation", "test"] = "test"
+
+    @model_validator(mode="after")
+    def _nesterov_looks_along_momentum(self) -> TrainingConfig:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True needs a momentum above 0, received 0")
+        return self
 
     def batch_of(self, task: str) -> int:
         """Examples a mini-batch of a task."""
@@ -212,9 +219,8 @@ def train(
     steppers = {name: dict(zip(map(str, range(len(given))), given, strict=True)) for name, given in taken.items()}
     aims = objective or plain_objective(network, by_name, run)
     held = {"network": network, "optimizers": steppers, "kept": kept, **state}
-    for epoch in run.epochs(count, steps=steps_an_epoch(by_name, groups, config), **held):
-        if stopping.over(kept["stopping"]):
-            break
+    steps = steps_an_epoch(by_name, groups, config)
+    for epoch in run.epochs(count, steps=steps, until=lambda: stopping.over(kept["stopping"]), **held):
         for group in (g for given in taken.values() for optimizer in given for g in optimizer.param_groups):
             group["lr"] = config.rate(epoch, before) * group.get("scale", 1.0)
         network.train()
@@ -229,7 +235,7 @@ def train(
                     _copy_into(values, network.tensors([name])[name])
         track(network, data, run, config, epoch, count)
     if isinstance(network, COUNTING):
-        network.epochs = before + count
+        network.epochs = before + (kept["stopping"]["values"] if config.patience else count)
     if config.patience:
         for name, values in kept["best"].items():
             _copy_into(network.tensors([name])[name], values)
@@ -253,7 +259,15 @@ def train_drawn(
         config: the settings; `epochs` counts those of all tasks together.
         optimizers: one for each task.
         kept: those of them whose state is not kept in the network, for checkpoints.
+
+    Raises:
+        InvalidInput: early stopping is asked for.
     """
+    if config.patience:
+        raise InvalidInput(
+            f"patience={config.patience}: an epoch is a pass over one task drawn at random, so that no task's "
+            "validation loss is followed; set patience=0 and choose `epochs`"
+        )
     check_tracking(config, data)
     before = network.epochs
     most = max(-(-len(item.train) // config.batch_of(item.name)) for item in data)

@@ -82,7 +82,7 @@ def peak(
 def kept_ratios(test: Course, at: Point) -> list[tuple[int, int, float]]:
     """(stage, epoch, score / peak) of every score after the task's own phase: the catastrophic forgetting ratio.
 
-    1: nothing forgotten; above 1: better than while it was learned. Empty where the peak is 0.
+    1: nothing forgotten; above 1: better than while it was learned, of an error: forgotten. Empty where the peak is 0.
     """
     own = at.stage
     return [(p.stage, p.epoch, p.value / at.value) for p in test if p.stage > own and at.value]

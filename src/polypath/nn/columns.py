@@ -2,7 +2,8 @@
 
 Components: `trunk.fc1` (base: everybody's) or `trunk.fc1.t0` (own: a column's piece), `head.t0` (own). One step of a
 path is one piece of the backbone. Of a shared trunk the pieces that the backbone names as `task_pieces` are a task's
-own all the same. `memory` holds what learning needs beside components; `epochs` counts all epochs ever trained.
+own all the same. `memory` holds what learning needs beside components; `epochs` counts
+those it was trained for since it had no task.
 
 Where nothing is shared the network is lazy: a column is described by its layout, which all columns of one backbone and
 one shape of inputs have in common, and its modules are made when they are needed.
@@ -178,7 +179,9 @@ class Columns(OutlinedColumns):
         for name in self._outlined.pop(task_id, {}):
             self._parts.pop(name, None)
         self._components = None
-        reset = [] if self._tasks else self._reset_shared()
+        reset = []
+        if not self._tasks:
+            reset, self.epochs = self._reset_shared(), 0
         for name in (*freed, *reset):
             self.memory.drop(name)
         self._components = None

@@ -269,7 +269,7 @@ class Expanding(Network):
         self._components = None
         if self._tasks:
             return list(dict.fromkeys(freed)), []
-        fresh = type(self)(self.config)
+        self.epochs, fresh = 0, type(self)(self.config)
         device = next(self.blocks.parameters()).device
         for key, value in fresh.blocks.items():
             self.blocks[key] = nn.Parameter(value.detach().to(device))

@@ -143,8 +143,15 @@ def glorot_(tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
 
 
 def convolutions(module: nn.Module) -> dict[str, nn.Conv2d]:
-    """Name -> convolution whose filters can be generated (not grouped), in order."""
-    return {name: m for name, m in module.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1}
+    """Name -> convolution whose filters can be generated, in order: plain ones, not grouped, that pad with zeros.
+
+    Classes derived from `nn.Conv2d` do more than convolve (timm's standardise their weights or pad as TensorFlow does).
+    """
+    return {
+        name: m
+        for name, m in module.named_modules()
+        if type(m) is nn.Conv2d and m.groups == 1 and m.padding_mode == "zeros"
+    }
 
 
 def replaced(module: nn.Module, name: str, new: nn.Module) -> nn.Module:

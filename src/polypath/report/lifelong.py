@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from polypath.core.result import Curve, Result
+from polypath.metrics import LOWER_IS_BETTER
 from polypath.metrics.course import By, Point, completed, kept_ratios, own_phase, peak
 from polypath.metrics.trials import over_trials
 from polypath.report.drawing import INK, MUTED, SERIES, canvas, drawing, inline, short
@@ -98,7 +99,7 @@ def kept_figure(results: Sequence[Result], metric: str, by: By, name: str = "kep
             course, chosen = course_of(result, task.name, metric, "test"), course_of(result, task.name, metric, "val")
             if not course:
                 continue
-            at = peak(course, chosen, by=by)
+            at = peak(course, chosen, by=by, lower_is_better=metric in LOWER_IS_BETTER)
             last: dict[int, float] = {stage: ratio for stage, _, ratio in kept_ratios(course, at)}
             for stage, ratio in last.items():
                 lines.setdefault(result.variant, {}).setdefault(stage - at.stage, []).append(ratio)

@@ -18,6 +18,7 @@ from polypath.core.errors import Cancelled, InvalidInput
 from polypath.core.examples import Batch, Examples, Sealed, TaskData
 from polypath.core.files import remove_leftovers
 from polypath.core.network import Network
+from polypath.core.run import Until
 from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
@@ -125,23 +126,24 @@ class Engine:
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
-    def epochs(self, count: int, *, steps: int, **state: Any) -> Iterator[int]:
+    def epochs(self, count: int, *, steps: int, until: Until = None, **state: Any) -> Iterator[int]:
         """Epoch numbers; restores `state` on entry, checkpoints and seeds every epoch.
 
         A stage may hold several loops one after the other; each keeps checkpoints of its own until the stage ends, and
         measurements count the epochs of all of them.
         """
-        loop = self._epochs(count, steps, state)
-        self._open.append(loop)
-        return loop
+        self._open.append(self._epochs(count, steps, until, state))
+        return self._open[-1]
 
-    def _epochs(self, count: int, steps: int, state: dict[str, Any]) -> Generator[int, None, None]:
+    def _epochs(self, count: int, steps: int, until: Until, state: dict[str, Any]) -> Generator[int, None, None]:
         number, self._loops = self._loops, self._loops + 1
         passed, self._passed = self._passed, self._passed + count
         first = self._restored(number, state)
         self.display.begin(self.stage, self.stages, number, count, steps, first)
         self.epoch = passed + max(first - 1, 0)
         for epoch in range(first, count):
+            if until is not None and until():
+                break
             self.epoch = passed + epoch
             began, spent = time.monotonic(), self.evaluate_s
             with seeded(self.seed, "epoch", self.stage, epoch, self.fabric.global_rank):

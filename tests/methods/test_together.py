@@ -1,0 +1,48 @@
+"""Tasks side by side: how many mini-batches each gives where incomplete ones are left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from polypath.core.errors import InvalidInput
+from polypath.core.examples import Suite
+from polypath.methods.together import batches
+from polypath.testing import tiny_features
+from polypath.train.config import RunConfig
+from polypath.train.engine import Engine
+
+
+def engine() -> Engine:
+    return Engine(seed=0, config=RunConfig(device="cpu", precision="32-true", threads=1), progress=False)
+
+
+def uneven() -> Suite:
+    """Two tasks, the second with the first 5 training examples of its 10 or more."""
+    large, small = tiny_features(2).tasks
+    rows = torch.cat([torch.nonzero(small.train.targets == label).flatten()[:3] for label in (0, 1)])[:5]
+    return Suite("uneven", (large, replace(small, train=small.train.select(rows))))
+
+
+def test_a_small_task_that_is_repeated_keeps_pace_without_incomplete_batches() -> None:
+    suite = uneven()
+    large, small = (len(item.train) for item in suite)
+    assert small == 5 < large
+    for drop, expected in ((False, -(-large // 4)), (True, large // 4)):
+        found = list(batches(suite.tasks, engine(), dict.fromkeys(suite.names, 4), False, ("key",), drop))
+        assert [set(batch) for batch in found] == [set(suite.names)] * expected
+        assert not drop or all(len(part) == 4 for batch in found for part in batch.values())
+
+
+def test_common_inputs_leave_an_incomplete_batch_out_too() -> None:
+    first = tiny_features(1).tasks[0]
+    other = replace(first, task=first.task.changed(name="other"))
+    data, count = (first, other), len(first.train)
+    size = count // 2 - 1  # two whole batches, and a rest
+    for drop, expected in ((False, [size, size, count - 2 * size]), (True, [size, size])):
+        found = list(batches(data, engine(), {"task0": size, "other": size}, True, ("key",), drop))
+        assert [len(batch["other"]) for batch in found] == expected
+    with pytest.raises(InvalidInput, match="tasks that share their inputs need one size, received"):
+        next(batches(data, engine(), {"task0": 2, "other": 3}, True, ("key",)))
