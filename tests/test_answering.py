@@ -264,3 +264,8 @@ def test_inspect_prints_the_accuracy_cost_table_of_every_task(system: System, tm
     first, costs = tasks["task2"]["exits"][0], system.exit_costs("task2")[0]
     assert (first["flops"], first["parameters"], first["ms"]) == (costs.flops, costs.parameters, costs.ms)
     assert first["metrics"] == system.entries["task2"].exits["branch1"]
+
+
+def test_a_system_says_what_it_is(system: System) -> None:
+    assert repr(system) == "<System of 3 task(s), multipath: task0, task1, task2>"
+    assert str(system.verify()).startswith("all component hashes hold")

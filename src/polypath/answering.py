@@ -41,6 +41,7 @@ class Answers(ABC):
     """The answering half of a `System`."""
 
     network: Network
+    method: str
     entries: dict[str, TaskEntry]
     data: Suite | None
     suite_config: dict[str, Any]
@@ -50,6 +51,11 @@ class Answers(ABC):
     @abstractmethod
     def _load(self, names: Iterable[str], *, auxiliary: bool = False) -> None:
         """Bring components into memory."""
+
+    def __repr__(self) -> str:
+        tasks = list(self.network.tasks)
+        named = ", ".join(tasks[:8]) + (", ..." if len(tasks) > 8 else "")
+        return f"<{type(self).__name__} of {len(tasks)} task(s), {self.method}: {named}>"
 
     def predict(
         self,

@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d, validate_data
 
-from polypath.core.errors import InvalidInput, PolypathError
+from polypath.core.errors import InvalidInput, NeedsValidation, PolypathError
 from polypath.core.examples import Examples, Suite, TaskData
 from polypath.core.preprocess import TablePreprocess
 from polypath.core.task import Classification, Features, Regression, Target, Task
@@ -104,6 +104,11 @@ class _Tables(BaseEstimator, ABC):
             self.system_: System = learn(
                 self.method, Suite("table", tuple(tasks)), seed=seed, progress=False, **settings
             )
+        except NeedsValidation as error:
+            raise InvalidInput(
+                f"method {self.method!r} selects by validation examples: set validation_fraction=0.1 or so, received "
+                f"{self.validation_fraction:g}"
+            ) from error
         except InvalidInput:
             raise
         except PolypathError as error:  # an unknown method or setting is a KeyError of ours

@@ -69,6 +69,9 @@ class Verification:
         """Tasks that no longer answer as recorded, or that drifted although nothing was allowed to touch them."""
         return [name for name, task in self.tasks.items() if not task.holds(self.same_machine)]
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """One sentence for people."""
         proof = "bit-identical" if self.same_machine else f"within {CLOSE:g} (other machine than at saving)"

@@ -212,7 +212,11 @@ def test_test_labels_are_sealed() -> None:
         (None, torch.tensor([0, 1, 2, -1, 0, 0]), "class index -1"),
         (None, torch.tensor([0, 1, 1, 1, 0, 0]), r"no example of class\(es\) \['z'\]"),
         (None, torch.tensor([0.0] * 6), "must be class indices"),
-        (None, torch.tensor([0, 1, 2] * 2, dtype=torch.int32), r"int64 \(tensor.long\(\)\), received \(6,\) torch.int32"),
+        (
+            None,
+            torch.tensor([0, 1, 2] * 2, dtype=torch.int32),
+            r"int64 \(tensor.long\(\)\), received \(6,\) torch.int32",
+        ),
         (None, torch.tensor([True, False] * 3), "int64 .*received .*bool"),
         (None, torch.tensor([0, 1, 2]), "6 inputs but 3 targets"),
         (Regression(size=2), torch.zeros(6, 3), r"must have shape \(6, 2\), received \(6, 3\)"),
@@ -229,6 +233,12 @@ def test_rows_that_the_source_does_not_have_are_refused() -> None:
     targets = torch.tensor([0, 1, 2])
     with pytest.raises(InvalidInput, match="train picks row 6 of its source, which has 6 rows"):
         TaskData(task("a"), Examples(Examples.of(ROWS, targets).source, targets, torch.tensor([0, 1, 6])))
+
+
+def test_what_data_prints_is_its_names_and_sizes() -> None:
+    data = TaskData(task("a"), Examples.of(ROWS, torch.tensor([0, 1, 2, 0, 1, 2])))
+    assert repr(Suite("s", (data,))) == "<suite 's': <task 'a', classification: 6 train>>"
+    assert repr(data.train) == "<6 examples>"
 
 
 def test_suites_name_their_tasks_once() -> None:

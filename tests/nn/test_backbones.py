@@ -151,3 +151,10 @@ def test_a_batchnorm_that_is_used_twice_or_whose_module_branches_stays() -> None
     twice = Branching().eval()
     inputs = torch.ones(2, 1, 5, 5)
     assert torch.equal(folded_copy(twice)(inputs), twice(inputs))
+
+
+def test_a_module_is_no_description() -> None:
+    from polypath.methods.single import SingleConfig
+
+    with pytest.raises(InvalidInput, match=r"a module of your own \(Identity\); polypath.subnetworks\(module"):
+        SingleConfig.of({"backbone": nn.Identity()})

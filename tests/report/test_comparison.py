@@ -95,3 +95,8 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 def test_nothing_to_compare_is_said() -> None:
     assert said(runs("x", [0.9])) == "Fewer than two methods were tested, so nothing is recommended."
+
+
+def test_what_is_as_good_is_not_called_better() -> None:
+    text = said([*runs("x", [1.0, 1.0]), *runs("y", [1.0, 1.0], isolation="exact")])
+    assert "as good in the mean" in text and "better in the mean" not in text

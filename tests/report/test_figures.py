@@ -30,6 +30,17 @@ def test_accuracy_draws_every_seed_and_every_mean(samples):
     assert {"s", "t", "a", "b", "chance", "test accuracy"} <= set(texts(svg))
 
 
+def test_marks_at_the_ends_of_a_share_are_not_cut(samples):
+    """The clip path of a mark at 1.0 begins beyond its right edge."""
+    result = samples.sample("a", 0, tasks=("t",))
+    perfect = result.changed(tasks=[result.tasks[0].changed(test={"accuracy": 1.0})])
+    svg = figures.accuracy_figure([perfect], "accuracy")
+    clip = re.search(r'<clipPath id="[^"]*">\s*<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg)
+    right = float(clip[1]) + float(clip[2])
+    marks = [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)"[^>]*fill: var\(--s0\)', svg)]
+    assert marks and max(x for x in marks if x <= right) + 3 < right
+
+
 def test_chance_is_one_over_the_labels(samples):
     assert figures.chance_levels([samples.sample(tasks=("t",))], "accuracy") == {"t": 0.1}
     assert figures.chance_levels([samples.sample(tasks=("t",))], "mse") == {}

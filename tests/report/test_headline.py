@@ -40,6 +40,11 @@ def test_a_difference_within_its_spread(samples):
     assert said.endswith("The difference does not exceed its spread: on this evidence neither is better.")
 
 
+def test_a_lead_that_rounds_to_nothing_is_none(samples):
+    (said,) = verdict(summary_of(samples, a={0: 0.9, 1: 0.9}, b={0: 0.9001, 1: 0.9}))
+    assert said == "b and a reach the same mean test accuracy on 2 seeds."
+
+
 def test_one_seed_is_no_evidence(samples):
     (said,) = verdict(summary_of(samples, a={0: 0.5}, b={0: 0.4}))
     assert said.startswith("a is ahead of b by 0.100 in mean test accuracy on the one seed both ran.")

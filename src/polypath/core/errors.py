@@ -14,6 +14,10 @@ class InvalidInput(PolypathError, ValueError):
     """An argument, a file or a data set is not what is required; says which, what and what to do."""
 
 
+class NeedsValidation(InvalidInput):
+    """A task without validation examples, where something selects by them."""
+
+
 class UnknownName(PolypathError, KeyError):
     """A name that no table holds; offers the nearest one that it does.
 

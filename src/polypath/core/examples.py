@@ -48,7 +48,7 @@ class TensorSource:
         return self.values.index_select(0, index)  # several times as fast as values[index], the same rows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Examples:
     """Inputs and targets; `index` picks and orders rows of `source`, so that many tasks share one source.
 
@@ -61,6 +61,9 @@ class Examples:
     source: Source
     targets: torch.Tensor
     index: torch.Tensor
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} examples>"
 
     @staticmethod
     def of(inputs: torch.Tensor | Source, targets: torch.Tensor) -> Examples:
@@ -145,7 +148,7 @@ class Cutout(Config):
 Augment = Annotated[Perspective | HorizontalFlip | PadCrop | ResizedCrop | Cutout, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TaskData:
     """A task with its examples.
 
@@ -175,6 +178,11 @@ class TaskData:
     def name(self) -> str:
         """The task's name."""
         return self.task.name
+
+    def __repr__(self) -> str:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items() if split is not None)
+        return f"<task {self.name!r}, {self.task.target.kind}: {sizes}>"
 
 
 def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
@@ -217,7 +225,7 @@ def _check_classes(target: Classification, targets: torch.Tensor, split: str) ->
     return []
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Suite:
     """An ordered list of tasks with their data.
 
@@ -240,6 +248,9 @@ class Suite:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InvalidInput(f"suite {self.name!r}: task names must differ, these occur twice: {twice}")
+
+    def __repr__(self) -> str:
+        return f"<suite {self.name!r}: {', '.join(map(repr, self.tasks))}>"
 
     def __iter__(self) -> Iterator[TaskData]:
         return iter(self.tasks)

@@ -88,7 +88,10 @@ class Encoded(ABC):
                 image.load()
                 return image
         except unreadable() as error:
-            raise InvalidInput(f"image {self.name(row)} cannot be read: {error}") from error
+            raise InvalidInput(
+                f"image {self.name(row)} cannot be read: {str(error).removesuffix(self.name(row)).rstrip(': ')}; "
+                "on_error='skip' (in a task file: `on_error: skip`) leaves such images out and names them"
+            ) from error
 
     def native(self, row: int = 0) -> tuple[int, int, int]:
         """Channels, height and width of image `row`, the first one by default."""

@@ -166,7 +166,11 @@ class AdaShare(Method[AdaShareConfig]):
         }
         halves = _two_parts(data, config.policy_share, run)
         steps = sum(-(-max(len(item.train) for item in half) // config.batch_of(half[0].name)) for half in halves)
-        held: dict[str, Any] = {"network": made, "optimizers": optimizers, "logits": {k: v.data for k, v in logits.items()}}
+        held: dict[str, Any] = {
+            "network": made,
+            "optimizers": optimizers,
+            "logits": {k: v.data for k, v in logits.items()},
+        }
         for epoch in run.epochs(config.search_epochs, steps=steps, **held):
             made.train()
             warm = epoch < config.warmup_epochs

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from polypath.core import accounting
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import InvalidInput, NeedsValidation
 from polypath.core.examples import TaskData
 from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
@@ -149,7 +149,7 @@ class Search:
 
     def __init__(self, config: Mu2NetConfig, network: Layered, data: TaskData, run: Run) -> None:
         if data.val is None:
-            raise InvalidInput(
+            raise NeedsValidation(
                 f"task {data.name!r} has no validation split, but evolution selects by validation; "
                 "build the suite with validation=0.1 or so"
             )

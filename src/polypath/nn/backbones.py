@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from torch import nn
 
 from polypath.core.config import Config
@@ -233,7 +233,17 @@ def described(config: str | Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": kind, **cls.Options.of(options, "backbone").model_dump(mode="json")}
 
 
-Described = Annotated[str | dict[str, Any], AfterValidator(described)]
+def _no_module(given: Any) -> Any:
+    if isinstance(given, nn.Module):
+        raise ValueError(
+            "the name of a kind, or a mapping with `kind` and its options, is required, received a module of your own "
+            f"({type(given).__name__}); polypath.subnetworks(module, ...) makes a system of it, or add a kind, see "
+            "docs/extend/backbone.md"
+        )
+    return given
+
+
+Described = Annotated[str | dict[str, Any], AfterValidator(described), BeforeValidator(_no_module)]
 """A setting that describes a backbone: the name of a kind or a mapping goes in, the whole description comes out."""
 
 

@@ -192,13 +192,13 @@ def _to_grow(chosen: str, means: Mapping[str, float], summary: Mapping[str, Any]
     if not exact:
         return ["None of these methods keeps old tasks bit-identical when tasks are added."]
     safe = max(exact, key=lambda name: exact[name])
-    less = number(abs(means[chosen] - exact[safe]))
-    unit = "ranks" if what == RANK else what
+    gap, unit = abs(means[chosen] - exact[safe]), "ranks" if what == RANK else what
     order = "worse" if exact[safe] < means[chosen] else "better"
+    how = f"{number(gap)} {unit} {order} in the mean" if number(gap) != number(0) else "as good in the mean"
     otherwise = "are trained again" if summary["variants"][chosen]["isolation"] == "joint" else "drift"
     return [
-        f"If tasks will be added and old ones must not change by a bit, take {safe}, {less} {unit} {order} in the "
-        f"mean: with {chosen} old tasks {otherwise}."
+        f"If tasks will be added and old ones must not change by a bit, take {safe}, {how}: with {chosen} old tasks "
+        f"{otherwise}."
     ]
 
 

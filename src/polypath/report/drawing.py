@@ -24,6 +24,7 @@ VARIABLES = {
     GREEN: "var(--shared)",
     **{colour: f"var(--s{place})" for place, colour in enumerate(SERIES)},
 }
+SHARE = (-0.025, 1.025)  # limits of an axis from 0 to 1: marks and lines at its ends are drawn whole
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 7 shapes, 8 colours: 56 series before a look repeats
 
 SETTINGS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from polypath.core.result import Result
-from polypath.report.drawing import INK, LINE, MARKERS, MUTED, SERIES, canvas, drawing, inline, short
+from polypath.report.drawing import INK, LINE, MARKERS, MUTED, SERIES, SHARE, canvas, drawing, inline, short
 from polypath.report.summary import by_seed, lower_is_better
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def accuracy_figure(results: Sequence[Result], metric: str, name: str = "accurac
         )
         axes.set_xlabel(f"test {metric}" + (" (lower is better)" if lower_is_better(metric) else ""))
         if bounded(metric):
-            axes.set_xlim(0, 1)
+            axes.set_xlim(SHARE)
         figure.legend(loc="outside upper left", ncols=min(len(variants) + 1, 4))
         return inline(
             figure, name, f"Test {metric} of {len(tasks)} tasks for {', '.join(variants)}; values in the table above."
@@ -122,7 +122,7 @@ def curve_figures(results: Sequence[Result], metric: str, name: str = "curves") 
             if max(max(points) for points in series.values()) == 1:
                 axes.set_xlim(0, 2)
             if bounded(metric):
-                axes.set_ylim(0, 1)
+                axes.set_ylim(SHARE)
             last = "; ".join(f"{v} {split} ends at {p[max(p)][0]:.3f}" for (v, split), p in series.items())
             found[task] = inline(figure, f"{name}-{place}", f"Learning curves of {task}, {metric}: {last}.")
     return found

@@ -42,7 +42,7 @@ def _verdict(summary: Mapping[str, Any], metric: str) -> str:
         return f"{said}. It shares no seed with {order[1]} ({measured(means[order[1]])}), so the two are not compared."
     gain = sign * figure["mean"]
     ahead, behind = pair["variants"] if gain >= 0 else reversed(pair["variants"])
-    if gain == 0:
+    if number(abs(gain)) == number(0):
         return f"{ahead} and {behind} reach the same mean test {metric} on {_seeds(figure['n'])}."
     better = sum((sign * gap > 0) == (gain > 0) and gap != 0 for gap in figure["by_seed"].values())
     lower = " (lower is better)" if sign < 0 else ""

@@ -13,7 +13,7 @@ from polypath.core.result import Curve, Result
 from polypath.metrics import LOWER_IS_BETTER
 from polypath.metrics.course import By, Point, completed, kept_ratios, own_phase, peak
 from polypath.metrics.trials import over_trials
-from polypath.report.drawing import INK, MUTED, SERIES, canvas, drawing, inline, short
+from polypath.report.drawing import INK, MUTED, SERIES, SHARE, canvas, drawing, inline, short
 from polypath.report.figures import bounded
 from polypath.report.tables import NOTHING, Grid, number
 
@@ -81,7 +81,7 @@ def timeline_figure(
         axes.set_ylabel(f"test {metric}")
         axes.set_xlim(0, starts[-1])
         if bounded(metric):
-            axes.set_ylim(0, 1)
+            axes.set_ylim(SHARE)
         figure.legend(loc="outside right upper", ncols=1)
         ends = "; ".join(f"{task} {course[-1].value:.3f}" for task, course in series.items())
         return inline(figure, name, f"Test {metric} of every task over time, {results[0].variant}. At the end: {ends}.")

@@ -41,7 +41,7 @@ def cards(records: Records, summary: Summary) -> list[dict[str, Any]]:
                     "seeds": seeds,
                     "dots": [min(100.0, max(0.0, dot)) for dot in dots],
                     "place": place % 8,
-                    "main": variant == summary["main"],
+                    "main": variant == summary["main"] and summary["recipe"] != "compare",
                     "low": f"{low:.4g}",
                     "high": f"{high:.4g}",
                 }

@@ -96,9 +96,11 @@ class Display:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
+                TextColumn("steps,"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("gone,"),
                 TimeRemainingColumn(),
+                TextColumn("left "),
                 TextColumn("{task.fields[note]}"),
                 console=Console(stderr=True),
             )

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from polypath.core.errors import Cancelled, InvalidInput
+from polypath.core.errors import Cancelled, InvalidInput, NeedsValidation
 from polypath.core.examples import Batch, Examples, Sealed, TaskData
 from polypath.core.files import remove_leftovers
 from polypath.core.network import Network
@@ -66,6 +66,7 @@ class Engine:
         self.job_threads = self.config.job_threads or self.threads
         accelerator = available_device(self.config)
         self.precision = resolved_precision(self.config)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision at every start
         self.fabric = Fabric(
             accelerator=accelerator,
             devices=self.config.devices,
@@ -213,10 +214,10 @@ class Engine:
         """Metrics and mean loss on validation examples; written down and returned.
 
         Raises:
-            InvalidInput: the task has no validation split.
+            NeedsValidation: the task has no validation split.
         """
         if data.val is None:
-            raise InvalidInput(
+            raise NeedsValidation(
                 f"task {data.name!r} has no validation split, but the method selects by validation; "
                 "build the suite with validation=0.1 or so (in a task file: validation: 0.1)"
             )

@@ -9,9 +9,9 @@ from polypath.recipes.experiment import Variant
 # Half widths of the 95 % confidence intervals of the paper come from five trials.
 SEEDS = (0, 1, 2, 3, 4)
 
-# The paper's settings of DEN; the distance for splitting is that of DEN's own code. The authors' convolutional DEN is not
-# published: a group lasso of 0.8 leaves units only where it is scaled by the learning rate, and what their code does with
-# its threshold of sparsity, 0.01, is read as what counts as zero. Their l2 of 0.01 (weight decay) is left out.
+# The paper's settings of DEN; the distance for splitting is that of DEN's own code. The authors' convolutional DEN is
+# not published: a group lasso of 0.8 leaves units only where it is scaled by the learning rate, and what that code does
+# with its threshold of sparsity, 0.01, is read as what counts as zero. Their l2 of 0.01 (weight decay) is left out.
 DEN = {"l1": 1e-6, "group_lasso": 0.8, "pull": 0.5, "loss_above": 0.01, "units": 16}
 DEN |= {"scaled_thresholds": True, "zero_below": 0.01}
 
