@@ -17,7 +17,7 @@ from polypath.core.errors import CorruptError
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.nn import network_class, network_name
-from polypath.removal import dying, redact
+from polypath.removal import Forgotten, dying, redact
 from polypath.store import ComponentEntry, Manifest, ProbeEntry, Snapshot, Store, TaskEntry
 
 if TYPE_CHECKING:
@@ -34,6 +34,20 @@ class Described(NamedTuple):
 
     parts: Mapping[str, Component] = {}
     sources: dict[str, dict[str, str | None]] = {}
+
+
+class Place(NamedTuple):
+    """A folder that a system was read from or saved to.
+
+    Args:
+        store: knows which manifest was read or written there.
+        events: of the history, then.
+        forgotten: what was removed since.
+    """
+
+    store: Store
+    events: int
+    forgotten: Sequence[Forgotten]
 
 
 class Saved(NamedTuple):
@@ -136,36 +150,51 @@ def _entry(
 
 def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Saved:
     """See `System.save`; `prune=False` leaves more snapshots than are to be kept, so that the save can be undone."""
-    store = Store(folder)
-    own = system.store is not None and system.store.folder.resolve() == store.folder.resolve()
-    if own and system.store is not None:
-        store = system.store  # knows which manifest it read
-    else:
+    places = _places(system)
+    place = places.pop(folder.resolve(), None)
+    store = place.store if place is not None else Store(folder)  # the one of before knows which manifest it read
+    if store is not system.store:
         system._bring_along()
     manifest, described, blobs = describe(system)
-    keep = keep and own and not system.forgotten and len(system.history) != system._saved_events
+    forgotten = place.forgotten if place is not None else ()
+    keep = keep and place is not None and not forgotten and len(system.history) != place.events
     saved = Saved(store.folder)
-    with store.hold() if own else nullcontext():
-        if own and system.forgotten:
-            saved = _save_without(system, store, manifest, blobs)
+    with store.hold() if place is not None else nullcontext():
+        if forgotten:
+            saved = _save_without(system, store, manifest, blobs, forgotten)
         else:
-            store.write(manifest, blobs, keep=keep, retain=system.keep_snapshots if keep and prune else None)
-    system.store, system.forgotten, system._saved_events = store, [], len(system.history)
+            retain = system.keep_snapshots if place is not None else max(system.keep_snapshots, 1)  # of another system
+            store.write(manifest, blobs, keep=keep, retain=retain if (keep or place is None) and prune else None)
+    system.store, system.places = store, places
+    system.forgotten, system._saved_events = [], len(system.history)
     system.filed, system.described = manifest.components, described
     system.sources = described.sources
     system._probes.clear()  # they are on disk
     return saved
 
 
+def _places(system: System) -> dict[FilePath, Place]:
+    """Every folder that this system was read from or saved to and that still holds one."""
+    forgotten = tuple(system.forgotten)
+    places = {path: one._replace(forgotten=(*one.forgotten, *forgotten)) for path, one in system.places.items()}
+    if system.store is not None:
+        places[system.store.folder.resolve()] = Place(system.store, system._saved_events, forgotten)
+    return {path: one for path, one in places.items() if one.store.manifest_path.exists()}
+
+
 def _save_without(
-    system: System, store: Store, manifest: Manifest, blobs: Mapping[str, Mapping[str, torch.Tensor]]
+    system: System,
+    store: Store,
+    manifest: Manifest,
+    blobs: Mapping[str, Mapping[str, torch.Tensor]],
+    forgotten: Sequence[Forgotten],
 ) -> Saved:
     """Save after a removal: what held something of the removed tasks goes, their values leave the certificates."""
-    forget = dying(store, system.forgotten, system.history)
+    forget = dying(store, forgotten, system.history)
     held = store.manifest().blobs() | store.snapshots.blobs()
     store.write(manifest, blobs, forget=[one.path for one in forget])
     gone = held - manifest.blobs() - store.snapshots.blobs()
-    names = sorted({name for one in system.forgotten for name in one.names})
+    names = sorted({name for one in forgotten for name in one.names})
     return Saved(store.folder, forget, redact(store.folder, names, gone))
 
 
@@ -253,6 +282,40 @@ def take(system: System, manifest: Manifest, network: Network) -> None:
         for task in network.tasks
     }
     system._fused.clear()
+
+
+def bring(
+    system: System, network: Network, names: Iterable[str], absent: dict[str, str], auxiliary: dict[str, str]
+) -> None:
+    """See `System.bring`."""
+    names = list(names)
+    parts = network.components()
+    state: dict[str, torch.Tensor] = {}
+    for name in names:
+        if name in absent:
+            held = _proven(system, name, absent[name])
+            state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
+        if name in auxiliary:
+            held = _proven(system, name, auxiliary[name])
+            state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
+    if not state:
+        return
+    network.build(name for name in names if name in absent)
+    network.receive(state)  # the memory-mapped tensors themselves become the state
+    for name in names:
+        absent.pop(name, None)
+        auxiliary.pop(name, None)
+    if not network.lazy:
+        network.eval()
+
+
+def _proven(system: System, name: str, sha256: str) -> dict[str, torch.Tensor]:
+    assert system.store is not None
+    try:
+        return system.store.proven(sha256)
+    except CorruptError as error:
+        tasks = ", ".join(system.affected_by([name])) or "none"
+        raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
 
 
 def _version() -> str:

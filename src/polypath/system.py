@@ -17,7 +17,7 @@ from polypath import naming, removal
 from polypath.answering import plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import CorruptError, InvalidInput
+from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
@@ -25,7 +25,7 @@ from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
 from polypath.portable import Portable
-from polypath.snapshot import Described, restored, save, take
+from polypath.snapshot import Described, Place, bring, restored, save, take
 from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
 from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
 from polypath.verification import Verification, verify_system
@@ -58,6 +58,7 @@ class System(Portable):
         self.result: Any = None
         self.method_type: Any = None  # the class, where it was learned in this process
         self.store: Store | None = None
+        self.places: dict[FilePath, Place] = {}  # other folders that it was read from or saved to
         self.filed: dict[str, ComponentEntry] = {}  # components as last read or saved
         self.described = Described()  # what was known of them then
         self.keep_snapshots = KEEP_SNAPSHOTS
@@ -265,14 +266,16 @@ class System(Portable):
     def save(self, folder: str | FilePath, *, snapshot: bool = True) -> FilePath:
         """Write the system to a folder; only what changed is written. Returns the folder.
 
+        Another system that the folder holds becomes a snapshot, which `rollback` brings back; a warning names it.
+
         Args:
             folder: where.
             snapshot: keep what the folder held, if something was learned, renamed or rolled back since (`rollback`).
                 Never after a removal: what was removed is gone from the folder.
 
         Raises:
-            StoreError: the folder holds something else, another process writes it, or the disk is full; whatever
-                system was there is unchanged.
+            StoreError: the folder holds something else, another process writes it or saved it since this system read or
+                saved it, or the disk is full; whatever system was there is unchanged.
         """
         return save(self, FilePath(folder), snapshot).folder
 
@@ -344,33 +347,7 @@ class System(Portable):
         Raises:
             CorruptError: as `_load`.
         """
-        names = list(names)
-        parts = network.components()
-        state: dict[str, torch.Tensor] = {}
-        for name in names:
-            if name in absent:
-                held = self._proven(name, absent[name])
-                state |= {parts[name].tensors[local]: tensor for local, tensor in held.items()}
-            if name in auxiliary:
-                held = self._proven(name, auxiliary[name])
-                state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
-        if not state:
-            return
-        network.build(name for name in names if name in absent)
-        network.receive(state)  # the memory-mapped tensors themselves become the state
-        for name in names:
-            absent.pop(name, None)
-            auxiliary.pop(name, None)
-        if not network.lazy:
-            network.eval()
-
-    def _proven(self, name: str, sha256: str) -> dict[str, torch.Tensor]:
-        assert self.store is not None
-        try:
-            return self.store.proven(sha256)
-        except CorruptError as error:
-            tasks = ", ".join(self.affected_by([name])) or "none"
-            raise CorruptError(f"component {name!r} (task(s) that need it: {tasks}): {error}") from error
+        bring(self, network, names, absent, auxiliary)
 
 
 def load(folder: str | FilePath, *, modules: Mapping[str, Source] | None = None) -> System:

@@ -88,6 +88,8 @@ def test_a_write_after_collecting_unread_leaves_nothing_behind(tmp_path: Path) -
     store = Store.existing(tmp_path)
     store.collect()
     store.write(naming("a"), BLOBS)
+    assert left(tmp_path) == "ab"  # what was not read here is kept
+    store.write(naming("a"), BLOBS, retain=0)
     assert left(tmp_path) == "a"
 
 

@@ -132,7 +132,8 @@ class Store:
         Args:
             manifest: names every blob it needs.
             blobs: address -> tensors; those already on disk are not written again.
-            keep: make a snapshot of the manifest that is replaced.
+            keep: make a snapshot of the manifest that is replaced; of one that was neither read nor written here
+                there is always one, and a warning.
             retain: how many snapshots stay, the newest; None: all.
             forget: files of snapshots that are deleted with it.
 
@@ -176,6 +177,7 @@ class Store:
         sections = sections_of(fields)
         layout = self.pages.laid(sections)
         text = head_text(fields, sections, layout).encode()
+        over = self._seen is None and before not in (None, hashlib.sha256(text).hexdigest())  # somebody else's
         try:
             for sha256 in missing:
                 self._write_blob(self.blob_path(sha256), blobs[sha256])
@@ -184,7 +186,7 @@ class Store:
                 # The entries of folders made just now, too, must be there before a manifest counts on them.
                 for folder in {self.folder, *(path.parents[1] for path in made)}:
                     sync_folder(folder)
-            with self.snapshots.turning(self.manifest_path, keep=keep, forget=forget):
+            with self.snapshots.turning(self.manifest_path, keep=keep or over, forget=forget):
                 write_atomically(self.manifest_path, lambda file: file.write(text))
         except BaseException:
             if self.stamp() == before:  # the disk may be full of them
@@ -192,6 +194,8 @@ class Store:
                     path.unlink(missing_ok=True)
             raise
         self._seen = self.stamp()
+        if over:
+            self._say_what_was_here()
         known = None if forget else self._collected
         self._collected = None  # until the end: what follows may be interrupted
         self._references.take(turn)
@@ -199,6 +203,13 @@ class Store:
         gone = () if retain is None else self.snapshots.prune(retain)
         self._collect(self._references.addresses, set(layout.addresses), known, turn.loose, gone)
         return len(missing)
+
+    def _say_what_was_here(self) -> None:
+        last = self.snapshots.files()[-1].stem.partition("-")[2]
+        log.warning(
+            "%s held another system, which is snapshot %s now; `polypath rollback %s %s` brings it back",
+            self.folder, last, self.folder, last,
+        )  # fmt: skip
 
     def _refuse_lost_update(self) -> None:
         """StoreError where another process saved since this store read or wrote the manifest."""
