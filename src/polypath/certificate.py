@@ -14,11 +14,11 @@ import torch
 
 from polypath.core.config import Config
 from polypath.core.errors import CorruptError
-from polypath.core.files import read_json, write_json
+from polypath.core.files import write_json
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.core.task import Task
-from polypath.removal import certificate_files
+from polypath.removal import certificate_files, read_certificate
 from polypath.system import System
 
 Rows = tuple[tuple[float | str, ...], ...]  # texts for what JSON has no number for
@@ -308,22 +308,24 @@ def write(folder: Path, what: str, values: Mapping[str, Any], text: str | None =
 
 
 def drop_before(folder: Path, time: str) -> list[Path]:
-    """Delete the certificates of a folder that are older than a time; reports on removed tasks stay.
+    """Delete the certificates of a folder that are older than a time, and damaged ones; reports on removals stay.
 
     Args:
         folder: the system's.
         time: UTC, as in `Certificate.at`.
 
     Returns:
-        The files that went. One that cannot be read stays.
+        The files that went.
     """
     gone = []
     for path in certificate_files(folder):
         try:
-            values = read_json(path)
+            values = read_certificate(path)
         except CorruptError:
-            continue
-        if values.get("what") != "removed" and values.get("at", time) < time:
+            old = True
+        else:
+            old = values.get("what") != "removed" and str(values.get("at", time)) < time
+        if old:
             path.unlink(missing_ok=True)
             gone.append(path)
     return gone

@@ -49,6 +49,7 @@ class Deletion(Config):
         snapshots: earlier states that held something of it and went with it.
         files, size_bytes: component files deleted: values, method state, recorded answers.
         certificates: documents from which its values were taken out.
+        damaged: documents that could not be read and are gone, for they may have held it.
         elsewhere: what lies outside the system's folder and was not touched.
         proof: that the other tasks are what they were.
     """
@@ -65,6 +66,7 @@ class Deletion(Config):
     files: int
     size_bytes: int
     certificates: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
     elsewhere: tuple[str, ...]
     proof: Certificate
 
@@ -81,9 +83,12 @@ class Deletion(Config):
         if self.reset:
             found.append(f"Reset to initial values, free for new tasks: {_names(self.reset)}.")
         for one in self.snapshots:
-            found.append(f"Snapshot {one['id']} ({', '.join(one['tasks']) or 'no task'}) held it and is gone.")
+            held = "could not be read, may have held it" if one.get("damaged") else "held it"
+            found.append(f"Snapshot {one['id']} ({', '.join(one['tasks']) or 'no task'}) {held} and is gone.")
         if self.certificates:
             found.append(f"Its values were taken out of {', '.join(self.certificates)}.")
+        if self.damaged:
+            found.append(f"Could not be read, may have held its values and is gone: {', '.join(self.damaged)}.")
         if self.residue:
             users = sorted({user for part in self.residue for user in part.users})
             found.append(
@@ -136,7 +141,13 @@ def report(
             for name in done.residue
         ),
         snapshots=tuple(
-            {"id": one.id, "what": one.event.what if one.event else "", "tasks": list(one.tasks)} for one in gone
+            {
+                "id": one.id,
+                "what": one.event.what if one.event else "",
+                "tasks": list(one.tasks),
+                **({"damaged": one.damaged} if one.damaged else {}),
+            }
+            for one in gone
         ),
         proof=proof,
         **facts,

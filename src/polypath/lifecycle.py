@@ -100,6 +100,8 @@ def rollback(folder: str | Path, snapshot: str, *, modules: Mapping[str, Source]
 def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> tuple[list[Snapshot], list[Path]]:
     """Delete all but the newest snapshots of a folder's system, their certificates, and what a killed process left.
 
+    Snapshots and certificates that are damaged go as well.
+
     A certificate goes when the states it compares are both gone: when it is older than the last change of the oldest
     state that is left. Reports on removed tasks stay, as proof that they were removed.
 
@@ -119,7 +121,7 @@ def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False
         if keep is not None and remember:
             system.keep_snapshots = keep
             system.save(folder)
-        system.store.prune(system.keep_snapshots if keep is None else keep)
+        system.store.prune(system.keep_snapshots if keep is None else keep, system.store.snapshots.damaged())
         left = {path.name for path in system.store.snapshots.files()}
         gone = [one for one in before if one.path.name not in left]
         events = [one.event for one in before if one.path.name in left] + system.history[-1:]
@@ -172,6 +174,7 @@ def remove(
                 files=len(disk.keys() - now.keys()),
                 size_bytes=sum(size for path, size in disk.items() if path not in now),
                 certificates=tuple(path.name for path in saved.certificates),
+                damaged=tuple(path.name for path in saved.damaged),
                 elsewhere=leftovers(store.folder),
             )
             return made, write(store.folder, "removed", made.model_dump(mode="json"), made.text())

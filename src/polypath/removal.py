@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polypath.core import accounting
 from polypath.core.accounting import Removal
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, StoreError
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Snapshot, Store
 from polypath.store.manifest import read_manifest
@@ -137,8 +137,8 @@ def dying(store: Store, forgotten: Sequence[Forgotten], history: Sequence[Event]
     for path in store.snapshots.files():
         try:
             manifest = read_manifest(path)
-        except CorruptError:
-            found.append(Snapshot.of(path))  # what it holds cannot be told, so it cannot be shown to hold nothing
+        except StoreError:
+            found.append(Snapshot.read(path))  # what it holds cannot be told, so it cannot be shown to hold nothing
             continue
         if any(_holds(manifest, one, history) for one in forgotten):
             found.append(Snapshot.of(path, manifest))
@@ -182,38 +182,80 @@ def stale(system: System) -> list[str]:
     """
     assert system.store is not None
     known: set[str] = set()
-    for manifest in (system.store.manifest(), *map(read_manifest, system.store.snapshots.files())):
+    damaged = system.store.snapshots.damaged()
+    files = [path for path in system.store.snapshots.files() if path not in damaged]
+    for manifest in (system.store.manifest(), *map(read_manifest, files)):
         known |= {name for task in manifest.tasks for _, name in named_then(manifest.history, task)} | {*manifest.tasks}
     shown: set[str] = set()
     for path in certificate_files(system.store.folder):
-        values = read_json(path)
-        for document in (values, values.get("proof")):
-            if isinstance(document, dict):
-                shown |= set(document.get("others", {}))
+        try:
+            shown |= {name for document in _documents(read_certificate(path)) for name in document.get("others", {})}
+        except CorruptError:
+            continue
     return sorted(shown - known)
 
 
 def certificate_files(folder: Path) -> list[Path]:
     """Certificates of a system's folder and reports on what was removed, in the order of their names."""
-    return sorted((folder / "certificates").glob("*.json"))
+    return sorted(path for path in (folder / "certificates").glob("*.json") if path.is_file())
 
 
-def redact(folder: Path, tasks: Sequence[str], addresses: set[str]) -> list[Path]:
-    """Take the values of removed tasks out of every certificate; their names stay. Returns the files changed.
+def read_certificate(path: Path) -> dict[str, Any]:
+    """What a file of `certificates/` says.
+
+    Raises:
+        CorruptError: it is not what was written.
+    """
+    values: dict[str, Any] = read_json(path)
+    try:
+        for document in _documents(values):
+            for proof in document.get("others", {}).values():
+                proof["was"], proof["components"]
+            for proof in document.get("components", {}).values():
+                proof["before"], proof["after"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptError(f"{path} is damaged: it is no certificate ({error!r})") from error
+    return values
+
+
+def damaged_certificates(folder: Path) -> dict[Path, str]:
+    """Files of `certificates/` that are not what was written -> why. Reads all of them."""
+    found = {}
+    for path in certificate_files(folder):
+        try:
+            read_certificate(path)
+        except CorruptError as error:
+            found[path] = str(error)
+    return found
+
+
+def _documents(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in (values, values.get("proof")) if part is not None]
+
+
+def redact(folder: Path, tasks: Sequence[str], addresses: set[str]) -> tuple[list[Path], list[Path]]:
+    """Take the values of removed tasks out of every certificate; their names stay.
 
     Args:
         folder: the system's.
         tasks: names of the removed tasks, now and earlier.
         addresses: digests of what is no longer in the system.
+
+    Returns:
+        The files changed, and those deleted because nobody can tell what is in them.
     """
-    changed = []
+    changed, deleted = [], []
     for path in certificate_files(folder):
-        values = read_json(path)
-        documents = [part for part in (values, values.get("proof")) if isinstance(part, dict)]
-        if any([_redact(document, set(tasks), addresses) for document in documents]):
+        try:
+            values = read_certificate(path)
+        except CorruptError:
+            path.unlink(missing_ok=True)
+            deleted.append(path)
+            continue
+        if any([_redact(document, set(tasks), addresses) for document in _documents(values)]):
             write_json(path, values)
             changed.append(path)
-    return changed
+    return changed, deleted
 
 
 def _redact(values: dict[str, Any], tasks: set[str], addresses: set[str]) -> bool:

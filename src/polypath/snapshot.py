@@ -57,11 +57,13 @@ class Saved(NamedTuple):
         folder: of the system.
         snapshots: that held something of removed tasks and are gone.
         certificates: files from which their values were taken out.
+        damaged: certificates that nobody can read and that are gone.
     """
 
     folder: FilePath
     snapshots: Sequence[Snapshot] = ()
     certificates: Sequence[FilePath] = ()
+    damaged: Sequence[FilePath] = ()
 
 
 def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str, torch.Tensor]]]:
@@ -195,7 +197,7 @@ def _save_without(
     store.write(manifest, blobs, forget=[one.path for one in forget])
     gone = held - manifest.blobs() - store.snapshots.blobs()
     names = sorted({name for one in forgotten for name in one.names})
-    return Saved(store.folder, forget, redact(store.folder, names, gone))
+    return Saved(store.folder, forget, *redact(store.folder, names, gone))
 
 
 def _refresh(system: System, here: Sequence[str], shas: Mapping[str, str]) -> None:

@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 def history(folder: SystemFolder, as_json: AsJson = False) -> None:
     """What happened to a system, and the snapshots it can be rolled back to."""
+    from polypath.removal import damaged_certificates
+
     system = opened(folder)
     kept = system.snapshots()
+    damaged = damaged_certificates(folder_of(folder))
     if as_json:
         events = [event.model_dump(mode="json") for event in system.history]
-        print_json({"history": events, "snapshots": [_plain(one) for one in kept], "keep": system.keep_snapshots})
+        print_json(
+            {
+                "history": events,
+                "snapshots": [_plain(one) for one in kept],
+                "keep": system.keep_snapshots,
+                "damaged_certificates": [path.name for path in damaged],
+            }
+        )
         return
     events_table = listing(
         f"History of {folder}",
@@ -32,7 +42,7 @@ def history(folder: SystemFolder, as_json: AsJson = False) -> None:
         [
             (
                 one.id,
-                _said(one.event) if one.event is not None else "–",
+                "damaged" if one.damaged else _said(one.event) if one.event is not None else "–",
                 one.event.at if one.event is not None else "–",
                 ", ".join(one.tasks) if len(one.tasks) <= 8 else f"{len(one.tasks)} tasks",
                 scaled(one.size_bytes, "B"),
@@ -42,6 +52,8 @@ def history(folder: SystemFolder, as_json: AsJson = False) -> None:
         (f"The newest {system.keep_snapshots} are kept (polypath prune SYSTEM --keep N --remember).",),
     )
     print_tables(events_table, snapshots)
+    for why in (*(one.damaged for one in kept if one.damaged), *damaged.values()):
+        typer.echo(f"Damaged: {why}. `polypath prune` deletes it.")
 
 
 def rollback(
@@ -103,4 +115,5 @@ def _plain(one: Snapshot) -> dict[str, Any]:
         "event": one.event.model_dump(mode="json") if one.event is not None else None,
         "tasks": list(one.tasks),
         "size_bytes": one.size_bytes,
+        **({"damaged": one.damaged} if one.damaged else {}),
     }

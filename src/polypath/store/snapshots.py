@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from polypath.core.errors import InvalidInput, UnknownName
+from polypath.core.errors import CorruptError, InvalidInput, StoreError, UnknownName
 from polypath.core.files import remove_leftovers, write_atomically
 from polypath.store.manifest import Event, Manifest, read_manifest
 from polypath.store.pages import Pages, addresses_in
@@ -28,6 +28,8 @@ class Snapshot:
         event: the last thing that had happened then, or None before anything was learned.
         tasks: what the system knew.
         size_bytes: of the components it names.
+        damaged: why it cannot be read, empty where it can. It is deleted with the next removal, for what it holds
+            cannot be told, and by `prune` where the file is not what was written.
     """
 
     id: str
@@ -36,13 +38,21 @@ class Snapshot:
     event: Event | None
     tasks: tuple[str, ...]
     size_bytes: int
+    damaged: str = ""
 
     @classmethod
-    def of(cls, path: Path, manifest: Manifest | None = None) -> Snapshot:
-        """What a file of `snapshots/` is; without a manifest, where it cannot be read, only which."""
+    def read(cls, path: Path) -> Snapshot:
+        """What a file of `snapshots/` is; of one that cannot be read, only which and why."""
+        try:
+            return cls.of(path, read_manifest(path))
+        except (OSError, StoreError) as error:
+            number, _, name = path.stem.partition("-")
+            return cls(name, int(number), path, None, (), 0, str(error))
+
+    @classmethod
+    def of(cls, path: Path, manifest: Manifest) -> Snapshot:
+        """What a file of `snapshots/` is that was read."""
         number, _, name = path.stem.partition("-")
-        if manifest is None:
-            return cls(name, int(number), path, None, (), 0)
         size = sum(entry.size_bytes for entry in manifest.components.values())
         event = manifest.history[-1] if manifest.history else None
         return cls(name, int(number), path, event, tuple(manifest.tasks), size)
@@ -62,7 +72,7 @@ class Snapshots:
 
     def files(self) -> list[Path]:
         """Their files, oldest first."""
-        return sorted(path for path in self.folder.glob("*.json") if _FILE.fullmatch(path.name))
+        return sorted(path for path in self.folder.glob("*.json") if _FILE.fullmatch(path.name) and path.is_file())
 
     def blobs(self) -> set[str]:
         """Every address that any of them names, in pages too. Found by its look: a damaged one must not stop a save."""
@@ -110,21 +120,25 @@ class Snapshots:
         return addresses_in(path.read_bytes()), self._pages.named(path)
 
     def listed(self) -> list[Snapshot]:
-        """All of them, oldest first.
-
-        Raises:
-            CorruptError: one cannot be read; names the file.
-        """
-        return [Snapshot.of(path, read_manifest(path)) for path in self.files()]
+        """All of them, oldest first; one that cannot be read says so and stops nobody."""
+        return [Snapshot.read(path) for path in self.files()]
 
     def last(self) -> Snapshot | None:
-        """The newest; None where there is none.
-
-        Raises:
-            CorruptError: it cannot be read; names the file.
-        """
+        """The newest; None where there is none."""
         files = self.files()
-        return Snapshot.of(files[-1], read_manifest(files[-1])) if files else None
+        return Snapshot.read(files[-1]) if files else None
+
+    def damaged(self) -> list[Path]:
+        """Files that are not what was written. Reads all of them; what a newer polypath wrote is none of them."""
+        found = []
+        for path in self.files():
+            try:
+                read_manifest(path)
+            except CorruptError:
+                found.append(path)
+            except StoreError:
+                continue
+        return found
 
     def file(self, wanted: str) -> Path:
         """The file of a snapshot.
@@ -193,12 +207,13 @@ class Snapshots:
             for hidden in aside.values():
                 hidden.unlink(missing_ok=True)
 
-    def prune(self, keep: int) -> list[Path]:
-        """Delete all but the newest; the files that went."""
+    def prune(self, keep: int, damaged: Collection[Path] = ()) -> list[Path]:
+        """Delete all but the newest, and the damaged; the files that went."""
         remove_leftovers(self.folder)
-        old = self.files()
-        gone = old[: len(old) - keep] if keep < len(old) else []
+        old = [path for path in self.files() if path not in damaged]
+        gone = [*damaged, *(old[: len(old) - keep] if keep < len(old) else [])]
         for path in gone:
-            self._known(path)  # for `forget`
+            with suppress(OSError):
+                self._known(path)  # for `forget`
             path.unlink(missing_ok=True)
         return gone

@@ -252,15 +252,19 @@ class Store:
         if not known:  # then the next write cannot tell what it leaves behind
             self._collected = None
 
-    def prune(self, keep: int) -> list[Path]:
+    def prune(self, keep: int, damaged: Collection[Path] = ()) -> list[Path]:
         """Delete all but the newest snapshots, and what only they named; returns the files of those that went.
+
+        Args:
+            keep: how many stay.
+            damaged: files of snapshots that go whatever their age.
 
         Raises:
             Locked: another process is writing.
         """
         with self.hold():
             before, self._collected = self._collected, None  # until the end: what follows may be interrupted
-            gone = self.snapshots.prune(keep)
+            gone = self.snapshots.prune(keep, damaged)
             if gone:
                 self._collect_now(before, gone)
             else:
