@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from polypath.core.files import write_json
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.core.task import Task
-from polypath.removal import certificate_files, read_certificate
+from polypath.removal import certificate_files, next_file, read_certificate
 from polypath.system import System
 
 Rows = tuple[tuple[float | str, ...], ...]  # texts for what JSON has no number for
@@ -288,22 +287,17 @@ def _size(value: float | str) -> float:
 # ---- on disk --------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, what: str, values: Mapping[str, Any], text: str | None = None) -> Path:
+def write(folder: Path, what: str, values: Mapping[str, Any]) -> Path:
     """Put a document into `certificates/` under the next free number; returns its file.
 
     Args:
         folder: the system's.
         what: second half of the name.
         values: JSON.
-        text: the same for people, beside it.
     """
-    where = folder / "certificates"
-    where.mkdir(exist_ok=True)
-    taken = [int(path.name[:6]) for path in where.iterdir() if re.match(r"\d{6}-", path.name)]
-    path = where / f"{max(taken, default=0) + 1:06d}-{what}.json"
+    path = next_file(folder, what)
+    path.parent.mkdir(exist_ok=True)
     write_json(path, values)
-    if text is not None:
-        path.with_suffix(".md").write_text(text, encoding="utf-8")
     return path
 
 

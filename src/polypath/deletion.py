@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from pathlib import Path
 from typing import Any
 
 from polypath.certificate import Certificate
 from polypath.core.accounting import Removal
 from polypath.core.config import Config
-from polypath.store import Manifest, Snapshot
+from polypath.core.errors import CorruptError, StoreError
+from polypath.core.files import write_atomically, write_json
+from polypath.removal import pending, pending_file, redact
+from polypath.store import Manifest, Store
 from polypath.system import System
+
+log = logging.getLogger(__name__)
 
 
 class Part(Config):
@@ -118,40 +123,79 @@ def _names(parts: tuple[Part, ...] | tuple[Residue, ...]) -> str:
     return shown + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
 
 
-def report(
-    system: System, old: Manifest, done: Removal, proof: Certificate, gone: Sequence[Snapshot], **facts: Any
-) -> Deletion:
-    """The report on a removal that was saved.
+def report(system: System, old: Manifest, done: Removal, proof: Certificate, **facts: Any) -> dict[str, Any]:
+    """What the report on a removal says that is known before it is saved.
 
     Args:
         system: as it is now.
         old: the manifest before.
         done: what the removal did.
         proof: that the others did not change.
-        gone: snapshots that went with it.
-        facts: the rest of the fields.
+        facts: further fields.
     """
     parts, users = system.network.components(), system.sharing().users
-    return Deletion(
-        removed=done.removed,
-        freed=tuple(_part(old, name) for name in done.freed),
-        reset=tuple(_part(old, name) for name in done.reset),
-        residue=tuple(
-            Residue(name=name, kind=parts[name].kind, users=users[name], sources=tuple(sorted(system.sources[name])))
-            for name in done.residue
-        ),
-        snapshots=tuple(
-            {
-                "id": one.id,
-                "what": one.event.what if one.event else "",
-                "tasks": list(one.tasks),
-                **({"damaged": one.damaged} if one.damaged else {}),
-            }
-            for one in gone
-        ),
-        proof=proof,
-        **facts,
+    residue = tuple(
+        Residue(name=name, kind=parts[name].kind, users=users[name], sources=tuple(sorted(system.sources[name])))
+        for name in done.residue
     )
+    return {
+        "removed": list(done.removed),
+        "freed": [_part(old, name).model_dump(mode="json") for name in done.freed],
+        "reset": [_part(old, name).model_dump(mode="json") for name in done.reset],
+        "residue": [one.model_dump(mode="json") for one in residue],
+        "proof": proof.model_dump(mode="json"),
+        **facts,
+    }
+
+
+def finish(store: Store) -> tuple[Deletion, Path] | None:
+    """Do what is left of a removal: values out of the certificates, checkpoints of the run, the report.
+
+    Args:
+        store: of the system; its lock is held.
+
+    Returns:
+        The report and its file; None where no removal waits, it was never saved, or nobody asked for a report.
+
+    Raises:
+        StoreError, OSError: something cannot be written or deleted; the next call goes on.
+    """
+    try:
+        left = pending(store.folder)
+    except CorruptError as error:
+        log.warning("%s; certificates may still hold values of what was removed, and a report on it is lost", error)
+        pending_file(store.folder).unlink()
+        return None
+    if left is None:
+        return None
+    if store.stamp() == left.before:  # killed before the manifest was replaced
+        pending_file(store.folder).unlink()
+        return None
+    there = {sha for sha, size in left.files.items() if size and store.blob_path(sha).exists()}
+    there -= store.manifest().blobs() | store.snapshots.blobs() if there else set()
+    if there:
+        raise StoreError(f"{store.blob_path(min(there))} could not be deleted")
+    changed, deleted = redact(store.folder, left.names, set(left.files))
+    made = None
+    if left.report is not None:
+        found = Deletion.model_validate(
+            {
+                **left.report,
+                "snapshots": left.snapshots,
+                "files": sum(size > 0 for size in left.files.values()),
+                "size_bytes": sum(left.files.values()),
+                "certificates": [path.name for path in changed],
+                "damaged": [path.name for path in deleted],
+                "elsewhere": leftovers(store.folder),
+            }
+        )
+        path = store.folder / "certificates" / left.file
+        text = found.text().encode()
+        write_atomically(path.with_suffix(".md"), lambda file: file.write(text))
+        write_json(path, found.model_dump(mode="json"))
+        made = found, path
+    pending_file(store.folder).unlink()
+    return made
 
 
 def _part(old: Manifest, name: str) -> Part:

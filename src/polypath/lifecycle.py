@@ -12,11 +12,10 @@ from typing import Any
 
 from polypath.certificate import Certificate, Measured, certify, drop_before, measured, write
 from polypath.core.errors import InvalidInput, IsolationError, StoreError
-from polypath.deletion import Deletion, leftovers, report
+from polypath.deletion import Deletion, report
 from polypath.learning import as_suite
 from polypath.nn.own import Source
-from polypath.removal import redact, stale
-from polypath.snapshot import save
+from polypath.snapshot import finish_earlier, save
 from polypath.store import Snapshot
 from polypath.system import System, load
 
@@ -149,6 +148,8 @@ def remove(
     Raises:
         Locked: another process changes the system.
         InvalidInput: others cannot stay without the task, and `cascade` is False; names them.
+        StoreError: nothing was removed; or all was, but not all of what follows could be written, and the message says
+            so: the next change of the folder finishes it, report included.
     """
     with changing(folder, modules) as system:
         store = system.store
@@ -159,29 +160,11 @@ def remove(
         proof = certify(Measured(stays, before.components), measured(system), system, "removed", done.removed)
         if not proof.identical:
             raise IsolationError(f"removing {list(done.removed)} would change {proof.moved}; nothing was removed")
-        disk = _sizes(store.folder)
+        known = report(system, old, done, proof, task=task, cascade=cascade)
         with uninterrupted():
-            saved = save(system, store.folder, keep=False)
-            now = _sizes(store.folder)
-            made = report(
-                system,
-                old,
-                done,
-                proof,
-                saved.snapshots,
-                task=task,
-                cascade=cascade,
-                files=len(disk.keys() - now.keys()),
-                size_bytes=sum(size for path, size in disk.items() if path not in now),
-                certificates=tuple(path.name for path in saved.certificates),
-                damaged=tuple(path.name for path in saved.damaged),
-                elsewhere=leftovers(store.folder),
-            )
-            return made, write(store.folder, "removed", made.model_dump(mode="json"), made.text())
-
-
-def _sizes(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_size for path in (folder / "components").glob("*/*") if path.is_file()}
+            saved = save(system, store.folder, keep=False, report=known)
+        assert saved.report is not None
+        return saved.report
 
 
 @contextmanager
@@ -196,9 +179,7 @@ def changing(folder: str | Path, modules: Mapping[str, Source] | None = None) ->
     try:
         with system.store.hold():
             system.store.collect()  # what a killed process left
-            ended = system.history[-1].what if system.history else ""
-            if ended == "removed" and (names := stale(system)):  # killed between saving that and redacting
-                redact(system.store.folder, names, set())
+            finish_earlier(system.store)
             yield system
     except OSError as error:
         raise StoreError(f"{folder} could not be written ({error}); what was there before is unchanged") from error

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from polypath.core import accounting
 from polypath.core.accounting import Removal
+from polypath.core.config import Config
 from polypath.core.errors import CorruptError, StoreError
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Snapshot, Store
@@ -33,6 +38,29 @@ class Forgotten:
     names: frozenset[str]
     parts: frozenset[str]
     wholly: bool
+
+
+class Pending(Config):
+    """A removal that is being saved: what is still to be done once the manifest without the tasks is there.
+
+    It lies in the folder from just before that moment until all is done, so that whoever changes the folder next can
+    finish what a killed process, or one whose disk was full, could not.
+
+    Args:
+        before: sha256 of the manifest that still has the tasks; as long as that is there, nothing was removed.
+        names: every name that the tasks ever had.
+        files: address of what goes -> bytes of its component file, 0 where it has none.
+        snapshots: those that go with them, for the report.
+        report: what the deletion report says that was known before; None where nobody asked for one.
+        file: name of the report.
+    """
+
+    before: str
+    names: tuple[str, ...]
+    files: dict[str, int]
+    snapshots: tuple[dict[str, Any], ...]
+    report: dict[str, Any] | None
+    file: str
 
 
 def remove(system: System, task: str, cascade: bool, keep_residue: bool | None) -> Removal:
@@ -175,24 +203,77 @@ def _without(config: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
     return {**config, "tasks": left} if left else {}
 
 
-def stale(system: System) -> list[str]:
-    """Tasks that certificates still show though neither the system nor a snapshot knows them any more.
+def pending_file(folder: Path) -> Path:
+    """Where a removal that is not finished is written down."""
+    return folder / "certificates" / "removal.pending"
 
-    There are none but where a process was killed between saving a removal and redacting.
+
+def pending(folder: Path) -> Pending | None:
+    """The removal of a folder that is not finished; None where there is none.
+
+    Raises:
+        CorruptError: it cannot be read.
     """
-    assert system.store is not None
-    known: set[str] = set()
-    damaged = system.store.snapshots.damaged()
-    files = [path for path in system.store.snapshots.files() if path not in damaged]
-    for manifest in (system.store.manifest(), *map(read_manifest, files)):
-        known |= {name for task in manifest.tasks for _, name in named_then(manifest.history, task)} | {*manifest.tasks}
-    shown: set[str] = set()
-    for path in certificate_files(system.store.folder):
-        try:
-            shown |= {name for document in _documents(read_certificate(path)) for name in document.get("others", {})}
-        except CorruptError:
-            continue
-    return sorted(shown - known)
+    path = pending_file(folder)
+    if not path.exists():
+        return None
+    try:
+        return Pending.model_validate(read_json(path))
+    except ValidationError as error:
+        raise CorruptError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
+
+
+def begin(
+    store: Store,
+    manifest: Manifest,
+    forgotten: Sequence[Forgotten],
+    going: Sequence[Snapshot],
+    report: Mapping[str, Any] | None,
+) -> Pending:
+    """Write down what is to be done when a manifest has been saved.
+
+    Args:
+        store: of the system.
+        manifest: without the tasks.
+        forgotten: the tasks.
+        going: snapshots that go with it.
+        report: see `Pending`.
+
+    Raises:
+        StoreError: that cannot be done, so that nothing may be removed.
+    """
+    left = manifest.blobs() | store.snapshots.blobs([one.path for one in going])
+    held = (store.manifest().blobs() | store.snapshots.blobs()) - left
+    paths = {sha: store.blob_path(sha) for sha in held}
+    made = Pending(
+        before=store.stamp() or "",
+        names=tuple(sorted({name for one in forgotten for name in one.names})),
+        files={sha: path.stat().st_size if path.exists() else 0 for sha, path in sorted(paths.items())},
+        snapshots=tuple(_said(one) for one in going),
+        report=None if report is None else dict(report),
+        file=next_file(store.folder, "removed").name,
+    )
+    try:
+        pending_file(store.folder).parent.mkdir(exist_ok=True)
+        write_json(pending_file(store.folder), made.model_dump(mode="json"))
+    except (OSError, StoreError) as error:
+        with suppress(OSError):
+            pending_file(store.folder).unlink()
+        raise StoreError(f"nothing was removed: {error}") from error
+    return made
+
+
+def _said(one: Snapshot) -> dict[str, Any]:
+    found = {"id": one.id, "what": one.event.what if one.event else "", "tasks": list(one.tasks)}
+    return {**found, "damaged": one.damaged} if one.damaged else found
+
+
+def next_file(folder: Path, what: str) -> Path:
+    """The file of `certificates/` with the next free number; `what` is the second half of its name."""
+    where = folder / "certificates"
+    names = [path.name for path in where.iterdir()] if where.is_dir() else []
+    taken = [int(name[:6]) for name in names if re.match(r"\d{6}-", name)]
+    return where / f"{max(taken, default=0) + 1:06d}-{what}.json"
 
 
 def certificate_files(folder: Path) -> list[Path]:

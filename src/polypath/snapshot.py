@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from polypath.core.accounting import bytes_of
 from polypath.core.changes import differing
 from polypath.core.component import Component, digest
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, StoreError
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.nn import network_class, network_name
-from polypath.removal import Forgotten, dying, redact
-from polypath.store import ComponentEntry, Manifest, ProbeEntry, Snapshot, Store, TaskEntry
+from polypath.removal import Forgotten, begin, dying, pending_file
+from polypath.store import ComponentEntry, Manifest, ProbeEntry, Store, TaskEntry
 
 if TYPE_CHECKING:
     from polypath.system import System
+
+
+log = logging.getLogger(__name__)
 
 
 class Described(NamedTuple):
@@ -55,15 +60,11 @@ class Saved(NamedTuple):
 
     Args:
         folder: of the system.
-        snapshots: that held something of removed tasks and are gone.
-        certificates: files from which their values were taken out.
-        damaged: certificates that nobody can read and that are gone.
+        report: on the removal that was saved and its file, where one was asked for.
     """
 
     folder: FilePath
-    snapshots: Sequence[Snapshot] = ()
-    certificates: Sequence[FilePath] = ()
-    damaged: Sequence[FilePath] = ()
+    report: tuple[Any, FilePath] | None = None
 
 
 def describe(system: System) -> tuple[Manifest, Described, dict[str, Mapping[str, torch.Tensor]]]:
@@ -150,8 +151,18 @@ def _entry(
     )
 
 
-def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Saved:
-    """See `System.save`; `prune=False` leaves more snapshots than are to be kept, so that the save can be undone."""
+def save(
+    system: System, folder: FilePath, keep: bool, prune: bool = True, report: Mapping[str, Any] | None = None
+) -> Saved:
+    """See `System.save`.
+
+    Args:
+        system: what is saved.
+        folder: where.
+        keep: make a snapshot.
+        prune: False leaves more snapshots than are to be kept, so that the save can be undone.
+        report: on what was removed, as far as it is known; None: no deletion report is written.
+    """
     places = _places(system)
     place = places.pop(folder.resolve(), None)
     store = place.store if place is not None else Store(folder)  # the one of before knows which manifest it read
@@ -160,19 +171,26 @@ def save(system: System, folder: FilePath, keep: bool, prune: bool = True) -> Sa
     manifest, described, blobs = describe(system)
     forgotten = place.forgotten if place is not None else ()
     keep = keep and place is not None and not forgotten and len(system.history) != place.events
-    saved = Saved(store.folder)
-    with store.hold() if place is not None else nullcontext():
+    retain = system.keep_snapshots if place is not None else max(system.keep_snapshots, 1)  # of another system
+    made = None
+    with store.hold() if place is not None or pending_file(store.folder).exists() else nullcontext():
+        finish_earlier(store, must=bool(forgotten))
         if forgotten:
-            saved = _save_without(system, store, manifest, blobs, forgotten)
+            going = dying(store, forgotten, system.history)
+            before = begin(store, manifest, forgotten, going, report).before
+            with _removing(store, forgotten, before):
+                store.write(manifest, blobs, forget=[one.path for one in going])
         else:
-            retain = system.keep_snapshots if place is not None else max(system.keep_snapshots, 1)  # of another system
             store.write(manifest, blobs, keep=keep, retain=retain if (keep or place is None) and prune else None)
-    system.store, system.places = store, places
-    system.forgotten, system._saved_events = [], len(system.history)
-    system.filed, system.described = manifest.components, described
-    system.sources = described.sources
-    system._probes.clear()  # they are on disk
-    return saved
+        system.store, system.places = store, places
+        system.forgotten, system._saved_events = [], len(system.history)
+        system.filed, system.described = manifest.components, described
+        system.sources = described.sources
+        system._probes.clear()  # they are on disk
+        if forgotten:
+            with _removing(store, forgotten, before):
+                made = _deletion().finish(store)
+    return Saved(store.folder, made)
 
 
 def _places(system: System) -> dict[FilePath, Place]:
@@ -184,20 +202,47 @@ def _places(system: System) -> dict[FilePath, Place]:
     return {path: one for path, one in places.items() if one.store.manifest_path.exists()}
 
 
-def _save_without(
-    system: System,
-    store: Store,
-    manifest: Manifest,
-    blobs: Mapping[str, Mapping[str, torch.Tensor]],
-    forgotten: Sequence[Forgotten],
-) -> Saved:
-    """Save after a removal: what held something of the removed tasks goes, their values leave the certificates."""
-    forget = dying(store, forgotten, system.history)
-    held = store.manifest().blobs() | store.snapshots.blobs()
-    store.write(manifest, blobs, forget=[one.path for one in forget])
-    gone = held - manifest.blobs() - store.snapshots.blobs()
-    names = sorted({name for one in forgotten for name in one.names})
-    return Saved(store.folder, forget, *redact(store.folder, names, gone))
+@contextmanager
+def _removing(store: Store, forgotten: Sequence[Forgotten], before: str) -> Iterator[None]:
+    """Around the save of a removal and what follows: what fails after the manifest was replaced says so."""
+    try:
+        yield
+    except (OSError, StoreError) as error:
+        if store.stamp() == before:
+            pending_file(store.folder).unlink(missing_ok=True)
+            raise
+        names = ", ".join(repr(one.task) for one in forgotten)
+        raise StoreError(
+            f"{names}: removed from {store.folder}, but not everything that follows is done ({error}). What is left "
+            "(values in certificates, the deletion report) is finished by the next change of the folder, for example "
+            f"`polypath prune {store.folder}`"
+        ) from error
+
+
+def finish_earlier(store: Store, *, must: bool = False) -> None:
+    """Finish a removal that an earlier process could not; its lock is held.
+
+    Args:
+        store: of the folder.
+        must: whether it stands in the way; else a warning is enough.
+
+    Raises:
+        StoreError: it cannot be finished now, and it must.
+    """
+    if not pending_file(store.folder).exists():
+        return
+    try:
+        store.collect()
+        _deletion().finish(store)
+    except (OSError, StoreError) as error:
+        text = f"{store.folder}: an earlier removal is not finished and cannot be now ({error})"
+        if must:
+            raise StoreError(f"{text}; nothing more was removed") from error
+        log.warning("%s", text)
+
+
+def _deletion() -> Any:
+    return importlib.import_module("polypath.deletion")  # by name: it stands above, and knows systems
 
 
 def _refresh(system: System, here: Sequence[str], shas: Mapping[str, str]) -> None:

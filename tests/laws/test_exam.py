@@ -275,6 +275,7 @@ def renames_in_the_list_alone(patch: Patch) -> None:
 
 def leaves_files_behind(patch: Patch) -> None:
     patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+    patch.setattr("polypath.deletion.finish", lambda store: None)  # which looks whether they are gone
 
 
 SABOTAGE: list[tuple[str, str, Callable[[Patch], None], str]] = [

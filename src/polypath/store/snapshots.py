@@ -74,9 +74,13 @@ class Snapshots:
         """Their files, oldest first."""
         return sorted(path for path in self.folder.glob("*.json") if _FILE.fullmatch(path.name) and path.is_file())
 
-    def blobs(self) -> set[str]:
-        """Every address that any of them names, in pages too. Found by its look: a damaged one must not stop a save."""
-        files = self.files()
+    def blobs(self, without: Collection[Path] = ()) -> set[str]:
+        """Every address that any of them names, in pages too. Found by its look: a damaged one must not stop a save.
+
+        Args:
+            without: files that are passed by.
+        """
+        files = [path for path in self.files() if path not in without]
         # A file's name holds the digest of its text, so that what was found in it once stays true.
         self._named = {path.name: self._named.get(path.name) or self._look(path) for path in files}
         pages = {page for _, pages in self._named.values() for page in pages}

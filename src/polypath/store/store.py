@@ -15,24 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import torch
-
-from polypath.core.component import digest
 from polypath.core.errors import CorruptError, InvalidInput, StoreError
 from polypath.core.files import is_leftover, remove_leftovers, sync_folder, write_atomically
+from polypath.store.blobs import Blobs, Tensors
 from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
 from polypath.store.pages import LISTED, Pages, head_text, sections_of
 from polypath.store.references import References
 from polypath.store.snapshots import Snapshots
 
-Tensors = Mapping[str, torch.Tensor]
-
 log = logging.getLogger(__name__)
 _OURS = ("manifest.json", ".lock", "components", "pages", "snapshots", "certificates")
 
 
-class Store:
+class Store(Blobs):
     """A system's folder, for reading and writing.
 
     Args:
@@ -40,7 +36,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        super().__init__(Path(folder))
         self.pages = Pages(self.folder)
         self.snapshots = Snapshots(self.folder, self.pages)
         self._references = References()  # what is on disk, for the manifest names it
@@ -94,10 +90,6 @@ class Store:
             raise StoreError(f"{self.folder} is being saved again and again; try once more")
         self._seen = before
         return manifest
-
-    def blob_path(self, sha256: str) -> Path:
-        """Where the component with this address is."""
-        return self.folder / "components" / sha256[:2] / f"{sha256}.safetensors"
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -188,10 +180,14 @@ class Store:
                     sync_folder(folder)
             with self.snapshots.turning(self.manifest_path, keep=keep or over, forget=forget):
                 write_atomically(self.manifest_path, lambda file: file.write(text))
-        except BaseException:
+        except BaseException as error:
             if self.stamp() == before:  # the disk may be full of them
                 for path in made:
                     path.unlink(missing_ok=True)
+                raise
+            self._seen, self._collected = self.stamp(), None
+            if isinstance(error, OSError):
+                raise self._saved_but(error) from error
             raise
         self._seen = self.stamp()
         if over:
@@ -200,9 +196,17 @@ class Store:
         self._collected = None  # until the end: what follows may be interrupted
         self._references.take(turn)
         self.pages.settle(layout)
-        gone = () if retain is None else self.snapshots.prune(retain)
+        try:
+            gone = () if retain is None else self.snapshots.prune(retain)
+        except OSError as error:
+            raise self._saved_but(error) from error
         self._collect(self._references.addresses, set(layout.addresses), known, turn.loose, gone)
         return len(missing)
+
+    def _saved_but(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.folder} is saved, but what was to go could not be deleted ({error}); the next save does it"
+        )
 
     def _say_what_was_here(self) -> None:
         last = self.snapshots.files()[-1].stem.partition("-")[2]
@@ -225,14 +229,6 @@ class Store:
             return hashlib.sha256(self.manifest_path.read_bytes()).hexdigest()
         except FileNotFoundError:
             return None
-
-    def _write_blob(self, path: Path, tensors: Tensors) -> None:
-        from safetensors.torch import save
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        data = save(ready, metadata={"polypath": "component"})
-        write_atomically(path, lambda file: file.write(data))
 
     def collect(self) -> None:
         """Delete what a writer left that was killed before it could clean up.
@@ -334,41 +330,8 @@ class Store:
                         found.append(Path(entry.path))
         return found
 
-    def tensors(self, sha256: str) -> dict[str, torch.Tensor]:
-        """A component's tensors, memory-mapped: pages are read when touched.
-
-        Raises:
-            CorruptError: the file is missing, truncated or no component; the message names it.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        path = self.blob_path(sha256)
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
-        except FileNotFoundError:
-            raise CorruptError(f"component file {path} is missing{self._why_missing(sha256)}") from None
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CorruptError(
-                f"component file {path} cannot be read ({error}); restore it from a copy of the system"
-            ) from error
-
-    def proven(self, sha256: str) -> dict[str, torch.Tensor]:
-        """A component's tensors, after reading all of them and finding the contents that the address promises.
-
-        Raises:
-            CorruptError: as `tensors`, or the contents have another digest.
-        """
-        found = self.tensors(sha256)
-        holds = digest(found)
-        if holds != sha256:
-            raise CorruptError(
-                f"component file {self.blob_path(sha256)} was changed: its contents hash to {holds[:12]}; "
-                "restore it from a copy of the system"
-            )
-        return found
-
-    def _why_missing(self, sha256: str) -> str:
+    def why_missing(self, sha256: str) -> str:
+        """What to say about a component file that is not there."""
         try:
             named = sha256 in self.manifest().blobs() | self.snapshots.blobs()
         except StoreError:
@@ -376,16 +339,6 @@ class Store:
         if named:
             return "; restore it from a copy of the system"
         return ": the system was saved again since it was loaded; load it again"
-
-    def damaged(self, manifest: Manifest) -> dict[str, str]:
-        """Address -> what is wrong, for every blob whose contents do not have the digest that names it."""
-        wrong = {}
-        for sha256 in sorted(manifest.blobs()):
-            try:
-                self.proven(sha256)
-            except CorruptError as error:
-                wrong[sha256] = str(error)
-        return wrong
 
     def size_bytes(self, manifest: Manifest) -> int:
         """Bytes on disk of every blob the manifest names and of the manifest itself."""
