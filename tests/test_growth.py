@@ -17,6 +17,7 @@ import polypath as pp
 from polypath.core.errors import CorruptError, IsolationError, StoreError
 from polypath.methods.single import Single
 from polypath.store import FORMAT_VERSION, ComponentEntry, Event, Manifest, Store
+from polypath.store.seal import sealed
 from polypath.system import System
 from polypath.testing import tiny_features
 
@@ -247,7 +248,9 @@ def test_a_damaged_page_is_named(tmp_path: Path, damage: str) -> None:
         path.write_bytes(path.read_bytes().replace(b"5", b"6", 1))
     else:
         head = json.loads((tmp_path / "manifest.json").read_text())
-        (tmp_path / "manifest.json").write_text(json.dumps({**head, "pages": {"tasks": [["../../x", 1]]}}))
+        del head["sha256"]
+        text = json.dumps({**head, "pages": {"tasks": [["../../x", 1]]}}).encode()
+        (tmp_path / "manifest.json").write_bytes(sealed(text))
     says = "pages of tasks" if damage == "no page" else path.name
     with pytest.raises(CorruptError, match=says):
         Store(tmp_path).open()

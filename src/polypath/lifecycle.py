@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from polypath.certificate import Certificate, Measured, certify, drop_before, measured, write
-from polypath.core.errors import InvalidInput, IsolationError, StoreError
+from polypath.core.errors import CorruptError, InvalidInput, IsolationError, StoreError
 from polypath.deletion import Deletion, report
 from polypath.learning import as_suite
-from polypath.nn.own import Source
-from polypath.snapshot import finish_earlier, save
-from polypath.store import Snapshot
+from polypath.nn.own import Source, offer
+from polypath.snapshot import finish_earlier, restored, save, take
+from polypath.store import Snapshot, Store
+from polypath.store.manifest import read_manifest
 from polypath.system import System, load
 
 
@@ -88,12 +89,37 @@ def rename(folder: str | Path, old: str, new: str, *, modules: Mapping[str, Sour
 
 
 def rollback(folder: str | Path, snapshot: str, *, modules: Mapping[str, Source] | None = None) -> System:
-    """Make a folder's system what a snapshot holds; what it was becomes a snapshot. See `System.rollback`."""
+    """Make a folder's system what a snapshot holds; what it was becomes a snapshot. See `System.rollback`.
+
+    That works also where the manifest is damaged; then the damaged file is kept, and `prune` deletes it.
+    """
+    try:
+        Store.existing(folder).manifest()
+    except CorruptError:
+        return _revived(folder, snapshot, modules)
     with changing(folder, modules) as system:
         system.rollback(snapshot)
         with uninterrupted():
             system.save(folder)
         return system
+
+
+def _revived(folder: str | Path, snapshot: str, modules: Mapping[str, Source] | None) -> System:
+    """The system of a snapshot, for a folder whose manifest cannot be read."""
+    for name, module in (modules or {}).items():
+        offer(name, module)
+    store = Store.existing(folder)
+    with store.hold(), uninterrupted():
+        file = store.snapshots.file(snapshot)
+        manifest = read_manifest(file)
+        network = restored(store, manifest, lazily=True)
+        system = System(network, method=manifest.method, config=manifest.config, seed=manifest.seed)
+        system.store = store
+        take(system, manifest, network)
+        system.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
+        store.replace_unread()
+        save(system, store.folder, keep=True)
+    return system
 
 
 def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> tuple[list[Snapshot], list[Path]]:

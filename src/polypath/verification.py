@@ -66,8 +66,18 @@ class Verification:
 
     @property
     def failing(self) -> list[str]:
-        """Tasks that no longer answer as recorded, or that drifted although nothing was allowed to touch them."""
-        return [name for name, task in self.tasks.items() if not task.holds(self.same_machine)]
+        """Tasks that no longer answer as recorded, or that drifted although nothing was allowed to touch them.
+
+        A task without recorded answers is one of them where others have some: whoever learned it recorded its answers.
+        """
+        bare = self.unrecorded
+        return [name for name, task in self.tasks.items() if not task.holds(self.same_machine) or name in bare]
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """Tasks without recorded answers, where others have some."""
+        bare = [name for name, task in self.tasks.items() if task.replay == "not recorded"]
+        return bare if len(bare) < len(self.tasks) else []
 
     def __str__(self) -> str:
         return self.summary()
@@ -78,7 +88,10 @@ class Verification:
         if self.ok:
             return f"all component hashes hold; recorded answers of {len(self.tasks)} task(s) replayed {proof}"
         wrong = "; ".join(f"{name}: {why}" for name, why in self.damaged.items())
-        tasks = f"; task(s) that no longer answer as recorded: {', '.join(self.failing)}" if self.failing else ""
+        bare = self.unrecorded
+        moved = [name for name in self.failing if name not in bare]
+        tasks = f"; task(s) that no longer answer as recorded: {', '.join(moved)}" if moved else ""
+        tasks += f"; task(s) without a recorded answer, which others have: {', '.join(bare)}" if bare else ""
         return (wrong or "component hashes hold") + tasks
 
 

@@ -18,13 +18,14 @@ from polypath.core.errors import CorruptError, NewerFormat
 from polypath.nn.evolved import ROOT
 from polypath.nn.layered import Layered
 from polypath.store import FORMAT_VERSION, Store, manifest
+from polypath.store.seal import sealed
 
 SYSTEMS = Path(__file__).parents[1] / "data" / "systems"
 KEPT = sorted(path.parent for path in SYSTEMS.glob("*/*/manifest.json"))
 
 
 def test_every_release_has_its_systems() -> None:
-    assert {path.parent.name for path in KEPT} >= {"0.1.0", "0.1.0-format2"}
+    assert {path.parent.name for path in KEPT} >= {"0.1.0", "0.1.0-format2", "0.1.0-format3"}
     assert {path.name for path in KEPT} == {"part", "rsn2", "mu2net"}
     sizes = [path.stat().st_size for path in SYSTEMS.rglob("*") if path.is_file()]
     assert sum(sizes) < 100_000 * len(KEPT)  # it is in the repository for ever
@@ -69,7 +70,8 @@ def test_an_older_format_is_brought_up_step_by_step(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(manifest, "FORMAT_VERSION", version + 2)
     monkeypatch.setattr(manifest, "MIGRATIONS", {**manifest.MIGRATIONS, version: first, version + 1: second})
     old = {**{key: value for key, value in now.items() if key != "method"}, "learned_with": now["method"]}
-    (copy / "manifest.json").write_text(json.dumps({**old, "format_version": version}))
+    text = json.dumps({**old, "format_version": version}).encode()
+    (copy / "manifest.json").write_bytes(sealed(text))
     system = pp.load(copy)
     assert steps == [version, version + 1] and system.method == now["method"] and system.verify().ok
 

@@ -20,6 +20,7 @@ import polypath.core.files as files
 from polypath.core.component import digest
 from polypath.core.errors import CorruptError, Locked, NewerFormat, StoreError
 from polypath.store import Manifest, Store, writing
+from polypath.store.seal import sealed
 from polypath.system import System
 
 
@@ -235,8 +236,9 @@ def test_a_folder_that_is_no_system(tmp_path: Path) -> None:
 def edited(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
+    del values["sha256"]
     edit(values)
-    path.write_text(json.dumps(values))
+    path.write_bytes(sealed(json.dumps(values).encode()))
 
 
 def first(values: dict[str, Any]) -> dict[str, Any]:

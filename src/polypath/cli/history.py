@@ -69,7 +69,7 @@ def rollback(
     where = folder_of(folder)
     system = lifecycle.rollback(where, snapshot)
     kept = system.snapshots()
-    found = difference(where) if kept else None
+    found = difference(where) if kept and not kept[-1].damaged else None
     if as_json:
         values = found.model_dump(mode="json") if found is not None else {}
         print_json({"system": str(where), "tasks": list(system.tasks), "difference": values})

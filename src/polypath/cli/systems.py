@@ -10,7 +10,16 @@ if TYPE_CHECKING:
 
 
 def folder_of(folder: str) -> Path:
-    """The folder of the system that is meant: itself, or the system/ of a run's folder; errors as `opened`."""
+    """The folder of the system that is meant: itself, or the system/ of a run's folder.
+
+    It may be damaged: `rollback` takes it as well.
+
+    Raises:
+        StoreError: neither holds one; as `opened`.
+    """
+    for path in (Path(folder), Path(folder) / "system"):
+        if (path / "manifest.json").exists():
+            return path
     store = opened(folder).store
     assert store is not None
     return store.folder

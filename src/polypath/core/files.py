@@ -64,8 +64,14 @@ def read_json(path: Path) -> Any:
     Raises:
         CorruptError: missing, unreadable or not JSON; the message names the file.
     """
+    return read_json_text(path)[0]
+
+
+def read_json_text(path: Path) -> tuple[Any, bytes]:
+    """The JSON in a file and its text; see `read_json`."""
     try:
-        return json.loads(path.read_bytes())
+        text = path.read_bytes()
+        return json.loads(text), text
     except FileNotFoundError:
         raise CorruptError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:

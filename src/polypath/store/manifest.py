@@ -10,11 +10,13 @@ from pydantic import Field, ValidationError
 
 from polypath.core.config import Config, describe
 from polypath.core.errors import CorruptError, NewerFormat
-from polypath.core.files import read_json
+from polypath.core.files import read_json_text
 from polypath.store.pages import Pages, sections_of
 from polypath.store.references import addresses_of_components, addresses_of_tasks
+from polypath.store.seal import intact
 
-FORMAT_VERSION = 3  # 2: what grows with the system may lie in pages; 3: mu2Net's selections beside its models
+# 2: what grows with the system may lie in pages; 3: mu2Net's selections beside its models; 4: sealed (store/seal.py)
+FORMAT_VERSION = 4
 KEEP_SNAPSHOTS = 10  # of a thousand tasks a manifest is about a megabyte
 
 # Addresses become file names: nothing but a digest may stand there.
@@ -180,7 +182,9 @@ def _selections_apart(values: dict[str, Any]) -> dict[str, Any]:
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: dict,  # format 1 had everything in one file
     2: _selections_apart,
+    3: dict,  # format 4 says the sha256 of its own text
 }
+SEALED = 4  # the first format that does
 
 
 def _migrated(values: Mapping[str, Any], version: int, path: Path) -> dict[str, Any]:
@@ -220,6 +224,18 @@ def _version_of(values: Any, path: Path) -> int:
     return version
 
 
+def _remedy(path: Path) -> str:
+    """What helps where a manifest file is not what was written."""
+    kept = sorted((path.parent / "snapshots").glob("*-*.json"))
+    if path.parent.name == "snapshots" or not kept:
+        return "restore it from a copy of the system"
+    last = kept[-1].stem.partition("-")[2]
+    return (
+        "restore it from a copy of the system, or go back to the newest snapshot: "
+        f"`polypath rollback {path.parent} {last}`"
+    )
+
+
 def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
     """The manifest in a file.
 
@@ -228,11 +244,13 @@ def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
         pages: of the system's folder, which then remember what lies in them; None finds them beside the file.
 
     Raises:
-        CorruptError: missing, not JSON, or not a manifest; says which fields. A page is missing or was changed.
+        CorruptError: missing, not JSON, or not a manifest; says which fields. It or a page of it was changed.
         NewerFormat: written by a newer polypath.
     """
-    found = read_json(path)
+    found, text = read_json_text(path)
     version = _version_of(found, path)
+    if version >= SEALED and (not intact(text) or not found.pop("sha256")):
+        raise CorruptError(f"{path} was changed: its text does not have the sha256 that it names; {_remedy(path)}")
     held = pages or Pages(path.parent.parent if path.parent.name == "snapshots" else path.parent)
     try:
         manifest = Manifest.model_validate(_migrated(held.filled(found, path), version, path))

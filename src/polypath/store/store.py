@@ -22,6 +22,7 @@ from polypath.store.lock import writing
 from polypath.store.manifest import Manifest, read_manifest
 from polypath.store.pages import LISTED, Pages, head_text, sections_of
 from polypath.store.references import References
+from polypath.store.seal import sealed
 from polypath.store.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,10 @@ class Store(Blobs):
             raise StoreError(f"{self.folder} is being saved again and again; try once more")
         self._seen = before
         return manifest
+
+    def replace_unread(self) -> None:
+        """From now on a write replaces the manifest as it is now, although it cannot be read."""
+        self._seen = self.stamp()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -168,7 +173,7 @@ class Store(Blobs):
         fields = {key: plain.get(key, value) for key, value in vars(manifest).items()}
         sections = sections_of(fields)
         layout = self.pages.laid(sections)
-        text = head_text(fields, sections, layout).encode()
+        text = sealed(head_text(fields, sections, layout).encode())
         over = self._seen is None and before not in (None, hashlib.sha256(text).hexdigest())  # somebody else's
         try:
             for sha256 in missing:
