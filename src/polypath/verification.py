@@ -178,7 +178,12 @@ def _replayed(
         saved, learned = system.probe_answer(probe.saved), system.probe_answer(probe.learned)
     except CorruptError:
         return TaskVerification("unreadable", damaged=damaged)
-    now = probe_outputs(copy, task, probe.seed, probe.count)
+    try:
+        now = probe_outputs(copy, task, probe.seed, probe.count)
+    except (IndexError, RuntimeError, ValueError):
+        if not damaged:
+            raise
+        return TaskVerification("unreadable", damaged=damaged)  # positions of an owner, for example
     if now.shape != saved.shape or saved.shape != learned.shape:
         return TaskVerification("different", damaged=damaged)
     drift = float((saved - learned).abs().max())

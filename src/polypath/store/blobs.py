@@ -24,6 +24,7 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.distrusted: set[str] = set()  # addresses of files that `damaged` found; the next write replaces them
 
     def why_missing(self, sha256: str) -> str:
         """What to say about a component file that is not there."""
@@ -75,6 +76,13 @@ class Blobs:
             )
         return found
 
+    def sound(self, sha256: str) -> bool:
+        """Whether a component file holds what its name promises; reads all of it."""
+        try:
+            return bool(self.proven(sha256))
+        except CorruptError:
+            return False
+
     def damaged(self, manifest: Manifest) -> dict[str, str]:
         """Address -> what is wrong, for every blob whose contents do not have the digest that names it."""
         wrong = {}
@@ -83,4 +91,5 @@ class Blobs:
                 self.proven(sha256)
             except CorruptError as error:
                 wrong[sha256] = str(error)
+        self.distrusted = set(wrong)
         return wrong

@@ -176,10 +176,10 @@ class Pages:
         return Layout({section: cut for section, cut in pages.items() if cut})
 
     def write(self, layout: Layout, made: list[Path]) -> None:
-        """Write the pages that are not there; their files go into `made`, each before it is written."""
+        """Write the new pages that are not there, whole; their files go into `made`, each before it is written."""
         for sha256, text in layout.texts.items():
             path = self.path(sha256)
-            if not path.exists():
+            if not path.exists() or path.read_bytes() != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.append(path)
                 write_atomically(path, lambda file, text=text: file.write(text))  # type: ignore[misc]

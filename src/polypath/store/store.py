@@ -128,7 +128,8 @@ class Store(Blobs):
 
         Args:
             manifest: names every blob it needs.
-            blobs: address -> tensors; those already on disk are not written again.
+            blobs: address -> tensors; those already on disk are not written again, but for damaged ones: what is new
+                to the manifest is read, and what `damaged` found is remembered.
             keep: make a snapshot of the manifest that is replaced; of one that was neither read nor written here
                 there is always one, and a warning.
             retain: how many snapshots stay, the newest; None: all.
@@ -164,11 +165,15 @@ class Store(Blobs):
     ) -> int:
         self._refuse_lost_update()
         turn = self._references.turned(manifest)
-        missing = [sha for sha in sorted(turn.new) if not self.blob_path(sha).exists()]
+        found = [sha for sha in turn.new if self.blob_path(sha).exists()]
+        broken = {sha for sha in found if sha in blobs and not self.sound(sha)}
+        if self.distrusted:
+            broken |= self.distrusted & blobs.keys() & manifest.blobs()
+        missing = sorted({*turn.new} - {*found} | broken)
         unknown = [sha for sha in missing if sha not in blobs]
         if unknown:
             raise StoreError(f"component {unknown[0][:12]} is neither on disk nor in memory; nothing was saved")
-        before, made = self.stamp(), [self.blob_path(sha256) for sha256 in missing]
+        before, made = self.stamp(), [self.blob_path(sha256) for sha256 in missing if sha256 not in broken]
         plain = manifest.model_dump(mode="json", exclude={*LISTED, "plan"})
         fields = {key: plain.get(key, value) for key, value in vars(manifest).items()}
         sections = sections_of(fields)
@@ -200,6 +205,7 @@ class Store(Blobs):
         known = None if forget else self._collected
         self._collected = None  # until the end: what follows may be interrupted
         self._references.take(turn)
+        self.distrusted -= broken
         self.pages.settle(layout)
         try:
             gone = () if retain is None else self.snapshots.prune(retain)
