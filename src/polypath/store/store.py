@@ -318,6 +318,7 @@ class Store(Blobs):
             remove_leftovers(self.folder)
             remove_leftovers(self.snapshots.folder)
             if before is None:  # the first time, too: a killed writer may have left something
+                remove_leftovers(self.folder / "certificates")
                 going = self._unnamed(pages.union(named, self.snapshots.blobs()))
             else:
                 old = loose | (before - pages) | self.snapshots.forget(gone, pages)
