@@ -143,15 +143,16 @@ def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False
     with changing(folder) as system:
         assert system.store is not None
         before = system.snapshots()
-        if keep is not None and remember:
-            system.keep_snapshots = keep
-            system.save(folder)
         system.store.prune(system.keep_snapshots if keep is None else keep, system.store.snapshots.damaged())
         left = {path.name for path in system.store.snapshots.files()}
         gone = [one for one in before if one.path.name not in left]
         events = [one.event for one in before if one.path.name in left] + system.history[-1:]
         first = next((event.at for event in events if event is not None), "")
-        return gone, drop_before(system.store.folder, first)
+        dropped = drop_before(system.store.folder, first)
+        if keep is not None and remember:  # last: there may be room for it only now
+            system.keep_snapshots = keep
+            system.save(folder)
+        return gone, dropped
 
 
 def remove(

@@ -10,6 +10,7 @@ import small
 
 import polypath as pp
 from polypath import lifecycle
+from polypath.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +39,21 @@ def test_half_a_certificate_of_a_killed_writer_goes_with_the_next_change(folder:
     else:
         pp.load(folder).rename("task0", "a").save(folder)
     assert not half.exists()
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_pruning_works_on_a_full_disk_whose_lock_takes_no_word(folder: Path, remember: bool) -> None:
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").symlink_to("/dev/full")
+    assert len(lifecycle.prune(folder, 0, remember=remember)[0]) == 1
+    assert not Store(folder).snapshots.files() and pp.load(folder).verify().ok
+
+
+def test_pruning_makes_room_before_it_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    save = pp.System.save
+    monkeypatch.setattr(
+        pp.System, "save", lambda *a, **k: (seen.append(Store(folder).snapshots.files()), save(*a, **k))
+    )
+    lifecycle.prune(folder, 0, remember=True)
+    assert seen == [[]] and pp.load(folder).keep_snapshots == 0

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,22 +23,24 @@ def writing(folder: Path) -> Iterator[None]:
     import fcntl
 
     path = folder / ".lock"
-    with path.open("a+") as file:
+    with path.open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Locked(f"{folder} is being written by {_holder(file.read())}; try again when it is done") from None
+            text = file.read().decode(errors="replace")
+            raise Locked(f"{folder} is being written by {_holder(text)}; try again when it is done") from None
         except OSError as error:  # a file system without locks
             raise StoreError(f"{folder} cannot be locked for writing ({error}); nothing was saved") from error
         facts = {"host": socket.gethostname(), "process": os.getpid(), "since": datetime.now(UTC).isoformat()}
-        file.truncate(0)
-        file.write(json.dumps(facts))
-        file.flush()
+        with suppress(OSError):  # on a full disk too it must be possible to delete
+            file.truncate(0)
+            file.write(json.dumps(facts).encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with suppress(OSError):
+                file.truncate(0)
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
