@@ -300,7 +300,7 @@ def restored(store: Store, manifest: Manifest, *, lazily: bool = False) -> Netwo
     try:
         kind = network_class(manifest.network)
         network = kind.described(manifest.plan) if lazily else kind.restore(manifest.plan)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         raise CorruptError(f"{store.manifest_path} is damaged: its plan does not make a network ({error})") from error
     parts, listed = set(network.components()), set(manifest.components)
     if parts != listed:
@@ -347,8 +347,14 @@ def bring(
             state |= {parts[name].auxiliary[local]: tensor for local, tensor in held.items()}
     if not state:
         return
-    network.build(name for name in names if name in absent)
-    network.receive(state)  # the memory-mapped tensors themselves become the state
+    try:
+        network.build(name for name in names if name in absent)
+        network.receive(state)  # the memory-mapped tensors themselves become the state
+    except (KeyError, RuntimeError) as error:
+        where = system.store.manifest_path if system.store is not None else "the system"
+        raise CorruptError(
+            f"{where} is damaged: a component is not what its plan says ({error}); restore it from a copy"
+        ) from error
     for name in names:
         absent.pop(name, None)
         auxiliary.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import small
 
 import polypath as pp
 from polypath import lifecycle
+from polypath.core.errors import CorruptError
 from polypath.store import Store
+from polypath.store.seal import sealed
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,35 @@ def test_pruning_makes_room_before_it_writes(folder: Path, monkeypatch: pytest.M
     )
     lifecycle.prune(folder, 0, remember=True)
     assert seen == [[]] and pp.load(folder).keep_snapshots == 0
+
+
+@pytest.mark.parametrize(("place", "says"), [("loop", "symbolic links"), ("file", "Not a directory")])
+def test_components_that_cannot_be_read_are_not_called_missing(folder: Path, place: str, says: str) -> None:
+    shutil.rmtree(folder / "components")
+    if place == "loop":
+        (folder / "components").symlink_to("components")
+    else:
+        (folder / "components").write_text("in the way")
+    with pytest.raises(CorruptError, match=f"cannot be read .*{says}") as caught:
+        pp.load(folder).predict("task0", small.task(0).test.inputs())
+    assert "missing" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format_version": 4, "plan": ' + '{"a":' * 100_000])
+def test_a_manifest_nested_without_end_is_damaged(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(CorruptError, match=r"manifest\.json cannot be read as JSON"):
+        pp.load(folder)
+    assert Store(folder).pages.named(folder / "manifest.json") == []
+
+
+@pytest.mark.parametrize("method", ["rsn2", "hard_sharing"])
+def test_a_plan_whose_sizes_are_not_those_of_its_components_is_damaged(tmp_path: Path, method: str) -> None:
+    folder = small.learn(method).save(tmp_path / "system")
+    values = json.loads((folder / "manifest.json").read_text())
+    del values["sha256"]
+    text = json.dumps(values).replace('"hidden": [12, 8]', '"hidden": [12, 9]')
+    assert text != json.dumps(values)
+    (folder / "manifest.json").write_bytes(sealed(text.encode()))
+    with pytest.raises(CorruptError, match=r"manifest\.json is damaged"):
+        pp.load(folder).predict("task0", small.task(0).test.inputs())

@@ -74,7 +74,7 @@ def read_json_text(path: Path) -> tuple[Any, bytes]:
         return json.loads(text), text
     except FileNotFoundError:
         raise CorruptError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise CorruptError(f"{path} cannot be read as JSON: {error}") from error
 
 

@@ -54,7 +54,9 @@ class Blobs:
         try:
             with safe_open(str(path), framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}
-        except FileNotFoundError:
+        except FileNotFoundError:  # which safetensors says of whatever it cannot open
+            if (why := _unreadable(path)) is not None:
+                raise CorruptError(f"component file {path} cannot be read ({why})") from why
             raise CorruptError(f"component file {path} is missing{self.why_missing(sha256)}") from None
         except (OSError, ValueError, SafetensorError) as error:
             raise CorruptError(
@@ -93,3 +95,14 @@ class Blobs:
                 wrong[sha256] = str(error)
         self.distrusted = set(wrong)
         return wrong
+
+
+def _unreadable(path: Path) -> OSError | None:
+    """Why a file cannot be opened; None where it is not there."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None

@@ -151,7 +151,7 @@ class Pages:
             text = head.read_bytes()
             listed = _last_line(text) or json.loads(text).get("pages", {})
             return [sha256 for pages in listed.values() for sha256, _ in pages]
-        except (AttributeError, OSError, TypeError, ValueError):
+        except (AttributeError, OSError, RecursionError, TypeError, ValueError):
             return []
 
     def addresses(self, pages: Iterable[str]) -> set[str]:
