@@ -247,7 +247,10 @@ def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
         CorruptError: missing, not JSON, or not a manifest; says which fields. It or a page of it was changed.
         NewerFormat: written by a newer polypath.
     """
-    found, text = read_json_text(path)
+    try:
+        found, text = read_json_text(path)
+    except CorruptError as error:
+        raise CorruptError(f"{error}; {_remedy(path)}") from error
     version = _version_of(found, path)
     if version >= SEALED and (not intact(text) or not found.pop("sha256")):
         raise CorruptError(f"{path} was changed: its text does not have the sha256 that it names; {_remedy(path)}")
