@@ -14,6 +14,7 @@ import polypath as pp
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Batch, Examples, Sealed, Suite, TaskData
 from polypath.core.task import Classification
+from polypath.methods import teachers
 from polypath.methods.assignment import spread
 from polypath.methods.multipath import MultiPath, MultiPathConfig
 from polypath.methods.together import apart, joined, share_inputs
@@ -245,6 +246,15 @@ def test_teachers_are_full_depth_networks_of_one_task_and_are_never_saved(tmp_pa
         assert not found[item.name].training
         x = torch.zeros(2, 3, 8, 8)
         assert found[item.name](x).shape == (2, item.task.target.outputs)
+
+
+def test_the_rate_of_a_short_teacher_does_not_fall_before_it_learned_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The student's rate falls at epoch 4 of 10; in one epoch that is 0.4, which rounds to the very beginning."""
+    plans = []
+    monkeypatch.setattr(teachers, "trained", lambda data, make, plan, run: plans.append(plan) or {})
+    method, network, run = built(labelled((2,)), epochs=10, decay_at=[4], teacher_epochs=1)
+    method._teachers(network, [], run)
+    assert (plans[0].epochs, plans[0].decay_at) == (1, (1,))
 
 
 def test_a_run_that_dies_after_a_teacher_takes_it_from_its_checkpoint(tmp_path: Path) -> None:

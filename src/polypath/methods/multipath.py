@@ -16,7 +16,7 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
-from polypath.core.method import Isolation, Method, Stage, paced_epochs
+from polypath.core.method import Isolation, Method, Stage, moved, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.seeds import derive
@@ -205,7 +205,7 @@ class MultiPath(Method[MultiPathConfig]):
         epochs = config.teacher_epochs or config.epochs
         plan = config.changed(
             epochs=epochs,
-            decay_at=tuple(round(at * epochs / config.epochs) for at in config.decay_at),
+            decay_at=moved(config.decay_at, config.epochs, epochs),
             patience=0,
             evaluate_every=0,
         )
