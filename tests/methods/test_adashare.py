@@ -94,6 +94,12 @@ def test_a_search_that_is_all_warm_up_is_refused() -> None:
     assert AdaShare(search_epochs=11).config.opened(10) == 1
 
 
+def test_draws_are_not_measured_on_the_way() -> None:
+    """Until now the setting was accepted and nothing was measured."""
+    with pytest.raises(InvalidInput, match="evaluate_every must be 0.*received 1"):
+        AdaShare(evaluate_every=1)
+
+
 @pytest.mark.parametrize(
     ("passes", "search", "warmup", "every", "draws", "epochs"),
     [

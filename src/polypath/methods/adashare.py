@@ -65,11 +65,16 @@ class AdaShareConfig(JointConfig):
     draws: int = Field(8, gt=0)
 
     @model_validator(mode="after")
-    def _policies_learn(self) -> Self:
+    def _consistent(self) -> Self:
         if self.warmup_epochs >= self.search_epochs:
             raise ValueError(
-                f"warmup_epochs must be less than search_epochs, for no policy is learned in the warm-up; received "
+                "warmup_epochs must be less than search_epochs, for no policy is learned in the warm-up; received "
                 f"{self.warmup_epochs} of {self.search_epochs}"
+            )
+        if self.evaluate_every:
+            raise ValueError(
+                "evaluate_every must be 0: what it would measure are the networks of drawn policies, of which all but "
+                f"one are thrown away; received {self.evaluate_every}"
             )
         return self
 
@@ -175,7 +180,7 @@ class AdaShare(Method[AdaShareConfig]):
             network,
             data,
             run,
-            self.config.changed(evaluate_every=0),
+            self.config,
             optimizers={names[0]: optimizer_of(self.config, network.trainable(moving))},
             groups=[names],
             moving=moving,
