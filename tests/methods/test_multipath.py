@@ -13,6 +13,7 @@ from torch.nn import functional
 import polypath as pp
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Batch, Examples, Sealed, Suite, TaskData
+from polypath.core.preprocess import ImagePreprocess
 from polypath.core.task import Classification
 from polypath.methods import teachers
 from polypath.methods.assignment import spread
@@ -306,6 +307,19 @@ def test_a_teacher_for_another_task_is_refused(tmp_path: Path) -> None:
         pp.learn("multipath", renamed, **TINY, teachers={"of2": folder}, **RUN)
     with pytest.raises(InvalidInput, match="distill is off"):
         MultiPath(teachers={"of2": folder}, distill=False)
+
+
+def test_a_teacher_that_saw_its_inputs_prepared_otherwise_is_refused(tmp_path: Path) -> None:
+    """Its answers would be those of an untrained network: it is given what the student sees."""
+    suite = labelled((2,), per_class=2)
+    pp.learn("single", suite, backbone=CONV, epochs=1, batch=8, **RUN).save(tmp_path / "of2")
+    mine = suite["of2"].task.preprocess
+    assert isinstance(mine, ImagePreprocess)
+    dark = suite["of2"].task.changed(preprocess=mine.changed(mean=(0.25,) * 3))
+    other = Suite("dark", (replace(suite["of2"], task=dark),))
+    message = r"teachers\.of2: .* required mean=\(0.25, 0.25, 0.25\), the system in .*of2 has mean=.*; train a teacher"
+    with pytest.raises(InvalidInput, match=message):
+        pp.learn("multipath", other, **TINY, teachers={"of2": str(tmp_path / "of2")}, **RUN)
 
 
 # ---- what comes out -----------------------------------------------------------------------------------------------
