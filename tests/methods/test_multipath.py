@@ -227,6 +227,12 @@ def test_heads_all_at_the_end_are_hard_sharing() -> None:
     assert {network.path(name).steps[:-1] for name in suite.names} == {network.path("task0").steps[:-1]}
 
 
+def test_a_branch_for_a_task_that_may_come_later_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    built(labelled((2, 4)), branches={"of2": 1, "of44": 1})
+    assert caplog.text.count("branches: 'of44' is none of the tasks ['of2', 'of4']") == 1
+    assert "did you mean 'of4'?" in caplog.text and "'of2' is none" not in caplog.text
+
+
 # ---- teachers -----------------------------------------------------------------------------------------------------
 
 

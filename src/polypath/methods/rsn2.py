@@ -18,6 +18,7 @@ from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.names import tell_strangers
 from polypath.methods.owners import empty_network
 from polypath.methods.training import BatchSize, Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described
@@ -93,7 +94,9 @@ class RSN2(Method[RSN2Config]):
     name: ClassVar[str] = "rsn2"
     config_class: ClassVar[type[Config]] = RSN2Config
     network_class: ClassVar[type[Network]] = Subnetworks
-    fixed: ClassVar[frozenset[str]] = frozenset({"backbone", "layers", "heads", "mask_bias", "init", "read_earlier"})
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"backbone", "layers", "heads", "mask_bias", "init", "read_earlier", "slots"}
+    )
 
     @property
     def isolation(self) -> Isolation:
@@ -105,7 +108,14 @@ class RSN2(Method[RSN2Config]):
 
         Raises:
             InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
+            UnknownName: `loss_weights` names none of the tasks.
         """
+        config, names = self.config, [task.name for task in tasks]
+        for name in config.loss_weights:
+            if name not in names:
+                raise UnknownName("task in loss_weights", name, names)
+        tell_strangers("share", config.share if isinstance(config.share, dict) else (), names)
+        tell_strangers("slots", (task for owners in config.slots.values() for task in owners), names)
         same = ("share", "layers", "slots", "heads", "mask_bias", "init")
         return empty_network(self, tasks, run.seed, same, reads="earlier" if self.config.read_earlier else "none")
 
@@ -121,6 +131,7 @@ class RSN2(Method[RSN2Config]):
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
         config = self.config
+        tell_strangers("loss_weights", config.loss_weights, [*new, *known])  # of a task that was removed since, say
         if not config.groups:
             return [Stage(tuple(new))] if config.order == "joint" else [Stage((name,)) for name in new]
         named = {name for group in config.groups for name in group}
