@@ -158,8 +158,8 @@ def _method_of(system: System, given: str | type[Method[Any]] | None) -> type[Me
     """The class that a system was learned with; one outside the table is never imported because a file names it."""
     if given is None and system.method_type is None and system.method not in METHODS:
         raise InvalidInput(
-            f"this system was learned with a method of your own, {system.method!r}: pass it, "
-            'learn(..., method=MyMethod) or method="package.module:MyMethod"'
+            f"this system was learned with a method of your own, {system.method!r}; name it again: --method "
+            "package.module:MyMethod on the command line, learn(..., method=MyMethod) in Python"
         )
     known = given or system.method_type or system.method
     cls = method_class(known) if isinstance(known, str) else known
@@ -291,7 +291,10 @@ def _stages(
             f"further: {method.name} cannot go on with a task it has learned ({list(further)}); update learns it anew"
         )
     if not new and not further:
-        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; update them to learn them again")
+        which = ", ".join(map(repr, suite.names)) + (" is" if len(suite.names) == 1 else " are")
+        raise InvalidInput(
+            f"nothing to learn: {which} known already; to learn again, update (polypath update, system.update)"
+        )
     stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)

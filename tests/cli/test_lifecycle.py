@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, 
     (root / "lab.yaml").write_text(f"tasks:\n  - {entry}\n")
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
-        (("add", run, root / "one.yaml"), "known already"),
+        (("add", run, root / "one.yaml"), "'one' is known already; to learn again, update (polypath update"),
         (("add", run, root / "bad.yaml"), "bad.yaml: line 2: task 'x': "),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
@@ -149,3 +150,23 @@ def test_ctrl_c_in_the_middle_of_an_add_leaves_the_system(
     assert result.exit_code == 130 and "is what it was before the command" in result.stderr
     monkeypatch.undo()
     assert tiny.contents(run) == kept
+
+
+def test_a_method_of_ones_own_lies_in_the_current_folder(
+    root: Path, invoke: Invoke, fixed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(root))])  # as of a script
+    code = "from polypath.methods.single import Single\n\nclass Mine(Single):\n    name = 'mine'\n"
+    (root / "mymethod.py").write_text(code)
+    (root / "yaml.py").write_text("raise RuntimeError('in place of the package')")
+    mine = ("--method", "mymethod:Mine", "--set", "method.epochs=1", *fixed)
+    mlp = ("--set", 'method.backbone={"kind": "mlp", "hidden": [4]}')
+    try:
+        done = invoke("train", root / "tasks.yaml", "--out", root / "mine", *mine, *mlp)
+        assert done.exit_code == 0, done.stderr
+        refused = invoke("add", root / "mine", root / "three.yaml", *fixed)
+        assert refused.exit_code == 2 and "name it again: --method package.module:MyMethod" in refused.stderr
+        assert invoke("add", root / "mine", root / "three.yaml", *mine).exit_code == 0
+    finally:
+        sys.modules.pop("mymethod", None)

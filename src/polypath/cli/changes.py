@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polypath.cli.own import importable
 from polypath.cli.show import note, print_json, print_tables, table
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def prepared(folder: Path, texts: Sequence[str] | None, method: str | None = Non
     from polypath.recipes.experiment import changed_settings
     from polypath.store import Store
 
+    importable(*([method] if method is not None else []))
     store = Store.existing(folder)
     with store.hold():
         manifest = store.manifest()

@@ -9,6 +9,7 @@ import typer
 
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
+from polypath.cli.own import importable
 from polypath.cli.run import DryRun, Resume, remember_command, tell
 from polypath.cli.show import AsJson, note
 
@@ -52,6 +53,7 @@ def compare(
     from polypath.recipes import experiment as experiments
 
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    importable(*chosen)
     values = described(suite)
     values.pop("seed", None)
     title = f"Methods compared: {values.get('name') or suite.stem}"

@@ -9,6 +9,7 @@ import typer
 
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
+from polypath.cli.own import importable
 from polypath.cli.run import DryRun, Overrides, Resume
 from polypath.cli.show import AsJson
 from polypath.cli.suites import described, placed, show_data
@@ -64,6 +65,7 @@ def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> 
     from polypath.recipes import experiment as experiments
 
     values = described(file)
+    importable(method)
     name = method_class(method).name
     return experiments.altered(
         experiments.Experiment.of(
