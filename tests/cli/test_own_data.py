@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polypath.cli.answers import columns, flat
+from polypath.cli.answers import answers_table, columns, flat
 from polypath.core.task import MultiLabel, Regression, Task
 
 Invoke = Callable[..., Any]
@@ -107,6 +107,12 @@ def test_rows_that_cannot_be_read_stop_or_are_skipped(
         assert refused.exit_code == 2 and said in refused.stderr
     (tmp_path / "short.csv").write_text("area\n3\n")
     assert "['city'] missing" in invoke("predict", run, "sold", tmp_path / "short.csv").stderr
+
+
+def test_values_are_shown_as_people_write_them() -> None:
+    values = [581037.1875, -1234.6, 412.25, 0.000125, 0.0]
+    shown = answers_table("price", [{"input": "x", "task": "price", "values": values}])
+    assert list(shown.columns[1].cells)[0].plain == "581,037, -1,235, 412.2, 0.000125, 0"
 
 
 def test_folders_of_images(tmp_path: Path, invoke: Invoke) -> None:
