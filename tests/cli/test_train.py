@@ -70,7 +70,9 @@ def test_dry_run_counts_and_writes_nothing(tasks: Path, invoke: Invoke, tmp_path
     words = ("train", tasks, "--method", "part", "--out", tmp_path / "out", *SMALL, "--dry-run")
     plan = json.loads(invoke(*words, "--json").stdout)
     assert plan["main"] == "part" and [task["name"] for task in plan["variants"]["part"]["tasks"]] == ["left", "upper"]
-    assert "variants.part.config.modules" in invoke(*words).stdout
+    shown = invoke(*words).stdout
+    assert "method.modules" in shown and "method.weight_decay" not in shown  # what is as by default is not shown
+    assert "variants.part.config.weight_decay" in invoke(*words, "--all").stdout
     assert not (tmp_path / "out").exists()
 
 
