@@ -69,7 +69,14 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     assert told.exit_code == 0, told.stderr
     assert "one" in told.stdout and "bit-identical" in told.stdout and "Added three, four to" in told.stdout
     assert "certificates/000001-added.json" in told.stdout and "polypath rollback" in told.stderr
-    assert set(json.loads(invoke("evaluate", run, "--json").stdout)) == {"one", "two", "three", "four"}
+    scores = json.loads(invoke("evaluate", run, "--json").stdout)
+    assert set(scores) == {"one", "two", "three", "four"}
+    data, tested = told.stdout.index("Data of"), told.stdout.index("Test metrics")
+    assert data < tested < told.stdout.index("bit-identical")
+    shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout[tested:].splitlines()]
+    for name in ("three", "four"):
+        assert [name, "accuracy", f"{scores[name]['accuracy']:.3f}"] in shown
+        assert f"│ {name} " in told.stdout[data:tested]
 
     found = json.loads(invoke("history", run, "--json").stdout)
     assert [event["tasks"] for event in found["history"]][:2] == [["one", "two"], ["three", "four"]][: len(found)]
@@ -85,7 +92,9 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     table(root / "two.csv", 7, ("no", "perhaps"))
     update = invoke("update", run, root / "two.yaml", "--json", *fixed)
     assert update.exit_code == 0, update.stderr
-    assert json.loads(update.stdout)["identical"] and Path(json.loads(update.stdout)["certificate"]).exists()
+    found = json.loads(update.stdout)
+    assert found["metrics"] == {"two": json.loads(invoke("evaluate", run, "--json").stdout)["two"]}
+    assert found["identical"] and Path(found["certificate"]).exists()
     assert pp.load(run / "system").tasks["two"].target.labels == ("no", "perhaps")
 
     removed = invoke("remove", run, "three")
