@@ -108,6 +108,33 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     assert list(pp.load(run / "system").tasks) == ["one", "two"] and pp.load(run / "system").verify().ok
 
 
+def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
+    run = root / "run"
+
+    def rows(command: str = "history") -> list[list[str]]:
+        shown = invoke(command, run).stdout.partition("History")[2].partition("Snapshots")[0]
+        return [[cell.strip() for cell in line.split("│")[2:-1]] for line in shown.splitlines() if line[:1] == "│"]
+
+    learned = ["learned", "exact", "one, two"]
+    assert rows() == [learned]
+    for words in (("add", run, root / "three.yaml", *fixed), ("update", run, root / "two.yaml", *fixed)):
+        assert invoke(*words).exit_code == 0
+    assert invoke("rename", run, "three", "newone").exit_code == 0
+    changed = [["added", "exact", "three"], ["updated", "exact", "two"], ["renamed", "–", "three → newone"]]
+    assert rows() == [learned, *changed]
+    first, *_ = json.loads(invoke("history", run, "--json").stdout)["snapshots"]
+    assert invoke("rollback", run, first["id"]).exit_code == 0
+    undone = [[f"{what} (undone)", *more] for what, *more in changed]
+    back = [f"rolled back to {first['id']}", "–", "one, two"]
+    assert rows() == rows("inspect") == [learned, *undone, back]
+    snapshots = invoke("history", run).stdout.partition("Snapshots")[2]
+    said = [line.split("│")[2].strip() for line in snapshots.splitlines() if line[:1] == "│"]
+    assert said == ["learned", "added", "updated", "renamed"]
+    found = json.loads(invoke("history", run, "--json").stdout)["history"]
+    assert [event["what"] for event in found if not event["undone"]] == ["learned", "rolled back"]
+    assert [event["what"] for event in found if event["undone"]] == ["learned", "updated", "learned", "renamed"]
+
+
 def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
     run = root / "run"
     kept = tiny.contents(run)
