@@ -231,6 +231,15 @@ def test_what_a_rollback_takes_back_stays_in_the_history(folder: Path) -> None:
     assert system.verify().ok and all(task.exact for task in system.verify().tasks.values())
 
 
+def test_no_snapshot_keeps_a_removed_task_under_a_name_that_was_rolled_back(folder: Path) -> None:
+    first = lifecycle.rename(folder, "task1", "b").snapshot
+    lifecycle.rename(folder, "b", "c")
+    assert first is not None
+    lifecycle.rollback(folder, first.id)
+    lifecycle.remove(folder, "task1")
+    assert pp.load(folder).snapshots() == []
+
+
 def test_a_snapshot_costs_no_component_and_only_so_many_are_kept(folder: Path) -> None:
     components = {path.name for path in (folder / "components").rglob("*.safetensors")}
     lifecycle.rename(folder, "task1", "b")
