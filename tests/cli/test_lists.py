@@ -52,6 +52,7 @@ def test_methods(invoke: Invoke) -> None:
     assert "method.learning_rate" in invoke("methods", "part").stdout
     wrong = invoke("methods", "prt")
     assert wrong.exit_code == 2 and "Did you mean 'part'?" in wrong.stderr
+    assert f"Known: {', '.join(sorted(METHODS))}." in wrong.stderr  # all of them
 
 
 def test_meanings_are_read_from_docstrings() -> None:
