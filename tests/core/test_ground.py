@@ -306,6 +306,11 @@ def test_files_are_the_old_or_the_new(tmp_path: FilePath) -> None:
 
 
 def test_files_that_cannot_be_written_or_read(tmp_path: FilePath) -> None:
+    nowhere = tmp_path / "none" / "a.csv"
+    with pytest.raises(StoreError) as caught:  # the temporary name is nobody's business
+        files.write_atomically(nowhere, lambda file: None)
+    said = f"{nowhere} could not be written (No such file or directory); what was there before is unchanged"
+    assert str(caught.value) == said
     with pytest.raises(StoreError, match="could not be written"):
         files.write_json(tmp_path / "no folder" / "a.json", 1)
     with pytest.raises(CorruptError, match="does not exist"):
