@@ -106,3 +106,12 @@ def test_mistakes_leave_no_folder(invoke: Invoke, tmp_path: Path, text: str, wor
 def test_no_such_file(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("train", tmp_path / "none.yaml", "--method", "part", "--out", tmp_path / "out")
     assert result.exit_code == 2 and "none.yaml: cannot be read" in result.stderr
+
+
+def test_a_folder_in_place_of_a_file(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("train", tmp_path, "--method", "part", "--out", tmp_path / "out")
+    assert f"`polypath init {tmp_path}` makes a first tasks.yaml" in invoke(*words).stderr
+    (tmp_path / "tasks.yaml").write_text("")
+    result = invoke(*words)
+    assert result.exit_code == 2 and "is a folder, and a file that names tasks is required" in result.stderr
+    assert f"give {tmp_path / 'tasks.yaml'}" in result.stderr
