@@ -6,14 +6,18 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from polypath.cli.answers import answers_table, columns, flat
+from polypath.cli.data_table import data_table
+from polypath.core.examples import Suite
 from polypath.core.task import MultiLabel, Regression, Task
 
 Invoke = Callable[..., Any]
@@ -176,6 +180,16 @@ def test_a_dry_run_says_what_was_found(homes: Path, invoke: Invoke) -> None:
     assert found[1]["input_columns"] == ["area", "city"] and set(found[1]["classes"]) == {"False", "True"}
     assert sum(found[1]["examples"].values()) == 60
     assert "Data of" in invoke(*words).stdout and not (homes / "run").exists()
+
+
+def test_one_is_one() -> None:
+    for count, said in (
+        (1, "1 unreadable image, 1 test example also in train"),
+        (2, "2 unreadable images, 2 test exam"),
+    ):
+        facts = {"unreadable_images": count, "duplicates_train_test": count, "examples": {"test": 9}}
+        shown = data_table(Suite("s", (replace(tiny.data("a"), facts=facts),)))
+        assert said in list(shown.columns[6].cells)[0].plain
 
 
 def test_the_schema_is_json(invoke: Invoke, tmp_path: Path) -> None:
