@@ -75,7 +75,7 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     assert data < tested < told.stdout.index("bit-identical")
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout[tested:].splitlines()]
     for name in ("three", "four"):
-        assert [name, "accuracy", f"{scores[name]['accuracy']:.3f}"] in shown
+        assert [name, "accuracy", f"{scores[name]['accuracy']:.4f}"] in shown
         assert f"│ {name} " in told.stdout[data:tested]
 
     found = json.loads(invoke("history", run, "--json").stdout)

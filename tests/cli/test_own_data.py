@@ -17,6 +17,7 @@ from PIL import Image
 
 from polypath.cli.answers import answers_table, columns, flat
 from polypath.cli.data_table import data_table
+from polypath.cli.show import metric
 from polypath.core.examples import Suite
 from polypath.core.task import MultiLabel, Regression, Task
 
@@ -117,6 +118,11 @@ def test_values_are_shown_as_people_write_them() -> None:
     values = [581037.1875, -1234.6, 412.25, 0.000125, 0.0]
     shown = answers_table("price", [{"input": "x", "task": "price", "values": values}])
     assert list(shown.columns[1].cells)[0].plain == "581,037, -1,235, 412.2, 0.000125, 0"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.79126, "0.7913"), (16979208797.59, "16,979,208,798"), (None, "–")])
+def test_metrics_are_shown_as_people_write_them(value: float | None, shown: str) -> None:
+    assert metric(value) == shown
 
 
 def test_folders_of_images(tmp_path: Path, invoke: Invoke) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polypath.cli.own import importable
-from polypath.cli.show import note, print_json, print_tables, table
+from polypath.cli.show import metric, note, print_json, print_tables, table
 
 if TYPE_CHECKING:
     from polypath.certificate import Certificate
@@ -140,9 +140,7 @@ def show_change(change: Change, folder: Path, said: str, as_json: bool, learned:
 
 def test_table(metrics: Mapping[str, Mapping[str, float]]) -> Any:
     """A line for each test metric of each task."""
-    from polypath.report.tables import number
-
-    rows = [(task, metric, number(value)) for task, values in metrics.items() for metric, value in values.items()]
+    rows = [(task, name, metric(value)) for task, values in metrics.items() for name, value in values.items()]
     return table("Test metrics", ("task", "metric", "value"), rows)
 
 
