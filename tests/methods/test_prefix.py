@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from polypath.core.examples import TaskData
+from polypath.core.seeds import seeded
 from polypath.methods import prefix
 from polypath.methods.jobs import Job, Shared, Source
 from polypath.methods.offspring import train_child
@@ -143,6 +144,32 @@ def test_where_a_rows_place_matters_nothing_is_stored() -> None:
     outputs = made([Placed()], store).outputs("train", rows)
     assert torch.equal(outputs, made([Placed()], None).outputs("train", rows))
     assert store.size_bytes == 0 and store.refused == {("train", "layer 0")}
+
+
+class Strides(nn.Module):
+    """Writes down the strides of what it receives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.seen.add(value.stride())
+        return value
+
+
+def test_maps_of_one_pixel_have_the_same_strides_from_the_store_and_computed() -> None:
+    # Kernels are chosen by strides, also by those of sides of length 1. Sixteen channels of one pixel, channels last:
+    # (16, 1, 16, 16); as the layer makes them: (16, 1, 1, 1).
+    watch, rows = Strides(), torch.tensor([3, 1, 2, 0])
+    with seeded(0, "convolution"):
+        layers = [nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Unflatten(1, (16, 1, 1))), watch]
+    stores = [None, Store(10**7)]
+    with torch.no_grad():
+        for store in stores:
+            made(layers[:1], store).outputs("train", rows)
+            assert made(layers, store).outputs("train", rows).stride() == (16, 1, 16, 16)
+    assert watch.seen == {(16, 1, 16, 16)}
 
 
 def test_the_budget_holds_and_those_not_used_for_longest_go_first() -> None:
