@@ -10,12 +10,16 @@ import tiny
 import torch
 from torch import nn
 
-from polypath.core.examples import TaskData
+from polypath.core.examples import Examples, TaskData
+from polypath.core.preprocess import TextPreprocess
 from polypath.core.seeds import seeded
+from polypath.core.task import Classification, Task, Tokens
 from polypath.methods import prefix
 from polypath.methods.jobs import Job, Shared, Source
-from polypath.methods.offspring import train_child
+from polypath.methods.offspring import Offspring, train_child
 from polypath.methods.prefix import Prefix, Store
+from polypath.nn import own
+from polypath.nn.backbones import BACKBONES
 from polypath.nn.layered import Layered, LayeredConfig
 from polypath.nn.roots import HEAD, described_root
 from polypath.search.evolution import Gene
@@ -36,8 +40,8 @@ def nothing_stored() -> Iterator[None]:
 class World:
     """A root, a task and the jobs of children whose lowest trained layer is given."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
-        self.data: TaskData = tiny.data("one", count=20, channels=3, validation=True)
+    def __init__(self, root: dict[str, Any], data: TaskData | None = None) -> None:
+        self.data: TaskData = data or tiny.data("one", count=20, channels=3, validation=True)
         self.root = described_root(root)
         self.network = Layered(LayeredConfig(root=self.root, inputs=self.data.task.inputs))
         self.sources = {
@@ -78,6 +82,52 @@ def test_children_are_the_same_bits_with_the_store_and_without(root: dict[str, A
     assert all(equal(a, b) for a, b in zip(plain, kept, strict=True))
     assert plain[0]["tensors"].keys() == {HEAD, *(slot for slot, _ in world.slots[2:])}
     assert not equal(plain[0]["tensors"][HEAD], plain[1]["tensors"][HEAD])  # children of different prefixes differ
+
+
+ROOTS: dict[str, dict[str, Any]] = {
+    "vit": VIT,
+    "mlp": {"hidden": [6, 5]},
+    "conv": CONV,
+    "dfcnn": {},
+    "timm_stages": {"name": "test_resnet"},
+    "resnet18": {"width": 1 / 16},
+    "mobilenetv2": {"width": 1 / 16},
+    "own": {"name": "prefix"},
+    "transformer": {"width": 4, "heads": 1, "feed_forward": 4, "dense": [4], "dropout": 0.0},
+}
+
+
+def texts() -> TaskData:
+    words = ("dark", "bright")
+    made = Task(
+        name="texts",
+        inputs=Tokens(length=3, vocabulary=4),
+        target=Classification(labels=words),
+        preprocess=TextPreprocess(vocabulary=words, length=3),
+    )
+    targets = torch.arange(20) % 2
+    examples = Examples.of(2 + targets[:, None].expand(20, 3), targets)
+    return TaskData(made, examples, val=examples)
+
+
+@pytest.mark.parametrize("kind", ["vit", *BACKBONES])
+def test_every_kind_of_root_can_be_frozen_up_to_any_layer(kind: str) -> None:
+    if kind == "timm":
+        pytest.skip("its layers cannot be enumerated: refused as a root")
+    with seeded(0, "own root"):
+        own.offer("prefix", nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 5)))
+    world = World({"kind": kind, **ROOTS[kind]}, texts() if kind == "transformer" else None)
+    for frozen in range(0, len(world.slots) + 1, 3 if kind == "mobilenetv2" else 1):  # twenty blocks take time
+        plain, kept = world.answer(0, frozen), world.answer(10**7, frozen)
+        assert plain["score"] is not None and equal(plain, kept)
+        assert plain["tensors"].keys() == {HEAD, *(slot for slot, _ in world.slots[frozen:])}
+
+
+def test_a_cut_inside_a_residual_block_moves_below_it() -> None:
+    # stem, then two halves a block: the fifth layer, layer1_1's second half, receives a pair from the fourth.
+    world = World({"kind": "resnet18", "width": 1 / 16})
+    cuts = [Offspring(world.shared(0), world.job(frozen)).first for frozen in range(6)]
+    assert cuts == [0, 1, 1, 3, 3, 5]
 
 
 def test_a_prefix_is_computed_once_for_two_children_and_their_cycles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from polypath.data.pipeline import Pipeline, once, varied
 from polypath.methods.jobs import Job, Shared, Source, steps_of
 from polypath.methods.prefix import CHUNK, Prefix, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
-from polypath.nn.roots import layer_of, new_layer
+from polypath.nn.roots import layer_of, new_layer, open_slots
 from polypath.search.evolution import Gene
 from polypath.search.hyperparameters import Value
 
@@ -107,7 +107,7 @@ class Offspring:
         self.device = torch.device(shared.device)
         self.layers = [self._layer(gene) for gene in job.genes]
         trained = [index for index, gene in enumerate(job.genes) if gene.action != "share"]
-        self.first = trained[0]
+        self.first = self._cut(trained[0])
         self.trained = {job.genes[index].slot: self.layers[index] for index in trained}
         self.parameters = [p for layer in self.trained.values() for p in layer.parameters()]
         self.optimizer = torch.optim.SGD(
@@ -144,6 +144,13 @@ class Offspring:
             values = {key: tensor.clone() for key, tensor in values.items()}
         made.load_state_dict(values, assign=True)
         return _placed(made).requires_grad_(gene.action == "clone")
+
+    def _cut(self, lowest: int) -> int:
+        """Frozen layers that can be computed apart: those below the lowest trained one, or below its residual block."""
+        uncut = open_slots(self.shared.root, self.shared.inputs)
+        while lowest and self.job.genes[lowest - 1].slot in uncut:
+            lowest -= 1
+        return lowest
 
     def _check_head(self, gene: Gene, source: Source) -> None:
         wanted = self.shared.data.task.target.outputs
@@ -223,7 +230,7 @@ class Offspring:
             yield Batch(self.frozen_outputs("train", part, stream), targets)
 
     def frozen_outputs(self, split: Split, rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-        """What the first trained layer receives for some examples: no gradients, nothing kept for the backward pass.
+        """What the layers of `trained_outputs` receive for some examples, without gradients.
 
         Args:
             split: training images are varied, validation images are not.
@@ -247,7 +254,7 @@ class Offspring:
         return value
 
     def trained_outputs(self, value: torch.Tensor) -> torch.Tensor:
-        """Outputs of the child from what its lowest trained layer receives."""
+        """Outputs of the child from `frozen_outputs`: the layers from its lowest trained one on."""
         for layer in self.layers[self.first :]:
             value = layer(value)
         return value
