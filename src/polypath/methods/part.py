@@ -37,7 +37,8 @@ class PaRTConfig(Config):
         learning_rate: of Adam (betas 0.9 and 0.999, eps 1e-8).
         halve_at: epochs at whose start the learning rate is halved.
         weight_decay: of Adam; the paper uses none.
-        order: of the tasks in sequential mode; `random` is drawn from the seed.
+        order: in which tasks are learned in sequential mode; `random` is drawn from the seed. Their paths and heads
+            are the same in every order.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
     """
 
@@ -86,7 +87,7 @@ class PaRT(Method[PaRTConfig]):
         return "joint" if self.config.mode == "parallel" else "exact"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Grid:
-        """The grid with all its modules and no task."""
+        """The grid with all its modules and no task; the tasks' positions in it are those of the suite."""
         config = self.config
         channels = {task.inputs.shape[0] for task in tasks if task.inputs.kind == "image"}
         if len(channels) != 1 or any(task.inputs.kind != "image" for task in tasks):
@@ -104,7 +105,9 @@ class PaRT(Method[PaRTConfig]):
             "paths": self._paths(),
             "seed": run.seed,
         }
-        return Grid(GridConfig.of(values, "method"))
+        grid = Grid(GridConfig.of(values, "method"))
+        grid.reserve([task.name for task in tasks])
+        return grid
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task on the path this configuration sets for it, else on a drawn one.
