@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_cut_inside_a_residual_block_moves_below_it() -> None:
     world = World({"kind": "resnet18", "width": 1 / 16})
     cuts = [Offspring(world.shared(0), world.job(frozen)).first for frozen in range(6)]
     assert cuts == [0, 1, 1, 3, 3, 5]
+
+
+def test_a_child_s_mixed_precision_is_sound() -> None:
+    """See tests/nn/test_mixed.py."""
+    child = Offspring(replace(World(CONV).shared(0), precision="bf16-mixed"), World(CONV).job(0))
+    with seeded(0, "convolution"):
+        conv = nn.Conv2d(16, 16, 3, 2, 1)
+    for _ in range(6):
+        held = [torch.full((count,), float("nan")) for count in (64, 144, 256, 1024, 2304, 4096) for _ in range(6)]
+        del held
+        with child._autocast():
+            out = conv(torch.ones(16, 16, 1, 1))
+        out.sum().backward()
+        assert conv.weight.grad is not None and conv.weight.grad.isfinite().all()
 
 
 def test_a_prefix_is_computed_once_for_two_children_and_their_cycles(monkeypatch: pytest.MonkeyPatch) -> None:

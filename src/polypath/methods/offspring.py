@@ -30,6 +30,7 @@ from polypath.data.pipeline import Pipeline, once, varied
 from polypath.methods.jobs import Job, Shared, Source, steps_of
 from polypath.methods.prefix import CHUNK, Prefix, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
+from polypath.nn.mixed import sound
 from polypath.nn.roots import layer_of, new_layer, open_slots
 from polypath.search.evolution import Gene
 from polypath.search.hyperparameters import Value
@@ -262,7 +263,7 @@ class Offspring:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.shared.precision != "bf16-mixed":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return sound(torch.autocast(self.device.type, dtype=torch.bfloat16), self.device)
 
     @torch.no_grad()
     def _round_traces(self) -> None:

@@ -23,6 +23,7 @@ from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
+from polypath.nn.mixed import sound
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
@@ -162,7 +163,7 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
-        return self.fabric.autocast()
+        return sound(self.fabric.autocast(), self.device)
 
     def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
