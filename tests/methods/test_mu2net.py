@@ -126,6 +126,13 @@ def test_a_child_is_plain_sgd_with_clipping_schedule_and_inherited_momentum() ->
         assert all(torch.equal(value, before[name].tensors[key]) for key, value in source.tensors.items())
 
 
+def test_nesterov_without_momentum_is_plain_sgd() -> None:
+    """A search that lists both may draw them together."""
+    kinds = [job("clone", "clone", "clone", momentum=0.0, nesterov=nesterov) for nesterov in (False, True)]
+    plain, found = (train_child(shared_of(), kind)["tensors"] for kind in kinds)
+    assert all(torch.equal(value, found[slot][key]) for slot, held in plain.items() for key, value in held.items())
+
+
 def test_momentum_is_kept_in_bfloat16_as_the_authors_do() -> None:
     rounded = train_child(shared_of(accumulator="bfloat16"), job("share", "clone", "new"))
     plain = train_child(shared_of(), job("share", "clone", "new"))

@@ -111,11 +111,12 @@ class Offspring:
         self.first = self._cut(trained[0])
         self.trained = {job.genes[index].slot: self.layers[index] for index in trained}
         self.parameters = [p for layer in self.trained.values() for p in layer.parameters()]
+        momentum = float(job.hyperparameters["momentum"])
         self.optimizer = torch.optim.SGD(
             self.parameters,
             lr=float(job.hyperparameters["learning_rate"]),
-            momentum=float(job.hyperparameters["momentum"]),
-            nesterov=bool(job.hyperparameters["nesterov"]),
+            momentum=momentum,
+            nesterov=bool(job.hyperparameters["nesterov"]) and momentum > 0,  # the same without; torch refuses it
             foreach=True,
         )
         self._inherit_momentum()
