@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import polypath as pp
 from polypath.core.errors import InvalidInput
-from polypath.core.examples import Suite
+from polypath.core.examples import Cutout, PadCrop, Suite
 from polypath.methods import mu2net, offspring
 from polypath.methods.jobs import Job, Shared, Source, steps_of, validation_rows
 from polypath.methods.mu2net import Mu2Net, Mu2NetConfig
@@ -131,6 +131,18 @@ def test_nesterov_without_momentum_is_plain_sgd() -> None:
     kinds = [job("clone", "clone", "clone", momentum=0.0, nesterov=nesterov) for nesterov in (False, True)]
     plain, found = (train_child(shared_of(), kind)["tensors"] for kind in kinds)
     assert all(torch.equal(value, found[slot][key]) for slot, held in plain.items() for key, value in held.items())
+
+
+def test_a_suite_s_augmentation_comes_before_the_settings_that_evolve() -> None:
+    """One square of the mean colour over everything leaves nothing of an image; crop and flip act on what is left."""
+    images = tiny_images(1, per_class=16)
+    blank = replace(images, tasks=tuple(replace(d, augment=(Cutout(size=99),)) for d in images))
+    scores = [learned(suite, cycles=6).network.model_of("task0").score for suite in (images, blank)]
+    assert scores == [1.0, 0.5]
+    varied = replace(images, tasks=tuple(replace(d, augment=(PadCrop(padding=2),)) for d in images))
+    still = {"hyperparameters": {**TINY["hyperparameters"], "crop": [False], "flip": [False]}}
+    plain, one, again = (learned(suite, **still).network.digests() for suite in (images, varied, varied))
+    assert plain != one == again
 
 
 def test_momentum_is_kept_in_bfloat16_as_the_authors_do() -> None:

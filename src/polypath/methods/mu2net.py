@@ -216,7 +216,7 @@ class Search:
         return Shared(
             root=self.network.config.root,
             inputs=self.network.config.inputs,
-            data=TaskData(self.data.task, self.data.train, self.data.val),
+            data=TaskData(self.data.task, self.data.train, self.data.val, augment=self.data.augment),
             validation=self._validation,
             sources={name: self._source(name) for name in names},
             cycles=config.cycles_of.get(self.data.name, config.cycles),

@@ -240,12 +240,15 @@ class Offspring:
             stream: for the variations.
         """
         data = self.shared.data
-        if self.prefix is not None and (split == "val" or self.pipeline is None or self.pipeline.deterministic):
+        still = not data.augment and (self.pipeline is None or self.pipeline.deterministic)
+        if self.prefix is not None and (split == "val" or still):
             with torch.no_grad(), self._autocast():
                 return self.prefix.outputs(split, rows)
         examples = data.train if split == "train" else data.val
         assert examples is not None
         inputs = examples.inputs(rows).to(self.device)
+        if split == "train":
+            inputs = batches.augmented(data, inputs, stream)
         if split == "train" and self.pipeline is not None:
             inputs = varied(inputs, self.pipeline, stream)
         inputs = once(inputs)
