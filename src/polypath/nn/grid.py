@@ -149,8 +149,8 @@ class Grid(Network):
             rows: its path, one row a layer; None takes the configuration's, or draws one.
 
         Raises:
-            InvalidInput: the name is taken, the task is not one of images with the grid's channels, or `rows` does
-                not fit the grid.
+            InvalidInput: the name is taken, the task is not one of images with the grid's channels, its images are too
+                small, or `rows` does not fit the grid.
         """
         self.require_free(task.name)
         if not isinstance(task.inputs, Image) or task.inputs.channels != self.config.channels:
@@ -158,7 +158,13 @@ class Grid(Network):
                 f"task {task.name!r}: this grid takes images with {self.config.channels} channel(s), "
                 f"received {task.inputs!r}"
             )
-        config = self.config
+        config, least = self.config, self.layout.smallest
+        if min(task.inputs.height, task.inputs.width) < least:
+            raise InvalidInput(
+                f"task {task.name!r}: the {config.layout} grid needs images of {least} x {least} pixels or more, "
+                f"received {task.inputs.height} x {task.inputs.width}; give larger images (size=8 in the suite) or "
+                "another layout"
+            )
         rows = rows or config.paths.get(task.name)
         if rows is not None:
             try:
