@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,6 +376,23 @@ def test_an_unknown_setting_offers_the_nearest() -> None:
 def test_a_malformed_path_is_refused_before_anything_is_learned() -> None:
     with pytest.raises(InvalidInput, match=r"path of 'task0': 9 rows required \(one a layer\), received 2"):
         pp.learn("part", tiny_images(2), paths={"task0": [[0, 1]] * 2}, **TINY, **RUN)
+
+
+def test_paths_of_unknown_tasks_are_refused_or_told_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    tasks, rows = [data.task for data in tiny_images(2)], [[0, 1]] * 9
+    file = tmp_path / "paths.json"
+    file.write_text(json.dumps({"tsk1": rows}))
+    for given in ({"paths": {"tsk1": rows}}, {"paths_file": str(file)}):
+        with pytest.raises(UnknownName, match="task in paths 'tsk1'. Did you mean 'task1'"):
+            PaRT(**TINY, **given).build(tasks, Recorder())
+    with caplog.at_level("WARNING", logger="polypath"):
+        for _ in range(2):
+            grid = PaRT(**TINY, paths={"task1": rows, "somebody": rows}).build(tasks, Recorder())
+    assert [record.message for record in caplog.records] == [
+        "paths: no task of the suite is called ['somebody']; they wait for tasks that are added later"
+    ]
+    grid.add_task(tasks[1])
+    assert grid.rows("task1") == rows
 
 
 def test_rows_are_no_images() -> None:
