@@ -21,10 +21,10 @@ from polypath.core.component import Component, Path, digest
 from polypath.core.errors import CorruptError, InvalidInput, SealedError, StoreError, UnknownName
 from polypath.core.examples import Examples, Sealed, Suite, TaskData
 from polypath.core.network import Network
-from polypath.core.preprocess import TablePreprocess
+from polypath.core.preprocess import ImagePreprocess, TablePreprocess
 from polypath.core.probe import one_thread, probe_inputs, probe_outputs
 from polypath.core.seeds import derive, generator, seeded
-from polypath.core.task import Classification, Features, MultiLabel, Regression, Target, Task
+from polypath.core.task import Classification, Features, Image, MultiLabel, Regression, Target, Task
 
 
 def task(name: str, target: Target | None = None) -> Task:
@@ -212,7 +212,11 @@ def test_test_labels_are_sealed() -> None:
         (None, torch.tensor([0, 1, 2, -1, 0, 0]), "class index -1"),
         (None, torch.tensor([0, 1, 1, 1, 0, 0]), r"no example of class\(es\) \['z'\]"),
         (None, torch.tensor([0.0] * 6), "must be class indices"),
-        (None, torch.tensor([0, 1, 2] * 2, dtype=torch.int32), r"int64 \(tensor.long\(\)\), received \(6,\) torch.int32"),
+        (
+            None,
+            torch.tensor([0, 1, 2] * 2, dtype=torch.int32),
+            r"int64 \(tensor.long\(\)\), received \(6,\) torch.int32",
+        ),
         (None, torch.tensor([True, False] * 3), "int64 .*received .*bool"),
         (None, torch.tensor([0, 1, 2]), "6 inputs but 3 targets"),
         (Regression(size=2), torch.zeros(6, 3), r"must have shape \(6, 2\), received \(6, 3\)"),
@@ -223,6 +227,30 @@ def test_test_labels_are_sealed() -> None:
 def test_bad_targets_are_refused(target: Target | None, targets: torch.Tensor, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         TaskData(task("a", target), Examples.of(ROWS, targets))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(6, 3, 4, 5), r"shape \(1, 4, 5\), uint8 or float32, received \(3, 4, 5\) torch.float32; .*decode"),
+        (torch.zeros(6, 1, 5, 4, dtype=torch.uint8), r"received \(1, 5, 4\) torch.uint8"),
+        (torch.zeros(6, 1, 4, 5, dtype=torch.float64), "received .*float64"),
+        (torch.zeros(6, 1, 4, 5, dtype=torch.int64), "received .*int64"),
+    ],
+)
+def test_inputs_that_are_not_the_task_s_are_refused(inputs: torch.Tensor, message: str) -> None:
+    shape = {"channels": 1, "height": 4, "width": 5}
+    preprocess = ImagePreprocess(**shape, mean=(0.5,), std=(0.5,))
+    made = Task(name="a", inputs=Image(**shape), target=Classification(labels=("x", "y")), preprocess=preprocess)
+    targets, good = torch.tensor([0, 1] * 3), torch.zeros(6, 1, 4, 5)
+    with pytest.raises(InvalidInput, match=f"train inputs must be rows of .*{message}"):
+        TaskData(made, Examples.of(inputs, targets))
+    with pytest.raises(InvalidInput, match="val inputs must be"):
+        TaskData(made, Examples.of(good, targets), val=Examples.of(inputs, targets))
+    TaskData(made, Examples.of(good, targets), test=Sealed(Examples.of(good.to(torch.uint8), targets)))
+    wide = made.changed(inputs=Image(channels=3, height=4, width=5))
+    with pytest.raises(InvalidInput, match=r"inputs of the task have shape \(3, 4, 5\), but its preprocess makes"):
+        TaskData(wide, Examples.of(good, targets))
 
 
 def test_rows_that_the_source_does_not_have_are_refused() -> None:
