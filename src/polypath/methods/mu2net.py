@@ -332,7 +332,7 @@ class Search:
         if best is None:
             raise InvalidInput(
                 f"task {task!r}: the outputs of every child became NaN or infinite; use lower learning rates "
-                "(hyperparameters.learning_rate), or precision='32-true' if it was not set"
+                "(hyperparameters.learning_rate), or precision='32-true' if it was not set; look for NaN in the inputs"
             )
         network.count_selections(task, {number: n for number, n in counts.items() if number < self.evolution.first})
         if best.number in network.models and best.number < self.evolution.first:

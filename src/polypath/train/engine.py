@@ -283,7 +283,7 @@ class Engine:
             if diverged:
                 raise InvalidInput(
                     f"the training loss of {diverged} became NaN or infinite in epoch {self.epoch + 1}; "
-                    "use a lower learning rate, or precision='32-true' if it was not set"
+                    "use a lower learning rate, or precision='32-true' if it was not set; look for NaN in the inputs"
                 )
         self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
         if isinstance(losses, dict) and losses:
