@@ -376,6 +376,17 @@ def test_models_without_blocks_win_where_operations_count() -> None:
     ]
 
 
+def test_a_list_of_depths_that_would_cut_every_child_is_refused() -> None:
+    suite, root = tiny_images(1, size=8), {**VIT, "depth": 2}
+    short = {"root": root, "hyperparameters": {"mu": [0.0], "num_layers": [0, 1]}, "generations": 1}
+    with pytest.raises(InvalidInput, match="the root has 2 blocks, .*ends with 1 would cut 1 off .*list 2, too"):
+        learned(suite, **short)
+    for listed in ([0, 2], [3]):
+        found = learned(suite, **{**short, "hyperparameters": {"mu": [0.0], "num_layers": listed}})
+        blocks = [name for name in found.network.path("task0").components if name.startswith("encoderblock_")]
+        assert len(blocks) == listed[-1]
+
+
 KILLED = """
 import os, signal, sys
 import polypath as pp
