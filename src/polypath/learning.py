@@ -379,6 +379,12 @@ def _check_known(stages: Sequence[Stage], suite: Suite, system: System, method: 
                 "the data differ from what the system knows (other classes, sizes or scaling); give the data it was "
                 "learned from, or update it (polypath update, system.update)"
             )
+        if known.private_to != given.private_to:
+            raise InvalidInput(
+                f"task {name!r}: {method.name} ({method.isolation}) trains it again, but private_to is "
+                f"{given.private_to!r} in the data and {known.private_to!r} in the system, which would stay. Give the "
+                "data with the latter, or learn the task anew: update without further (polypath update, system.update)"
+            )
 
 
 def _remember_scores(system: System, engine: Engine, stage: int) -> None:

@@ -23,6 +23,7 @@ from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
+from polypath.nn.mixed import sound
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
@@ -163,7 +164,7 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
-        return self.fabric.autocast()
+        return sound(self.fabric.autocast(), self.device)
 
     def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
@@ -283,7 +284,7 @@ class Engine:
             if diverged:
                 raise InvalidInput(
                     f"the training loss of {diverged} became NaN or infinite in epoch {self.epoch + 1}; "
-                    "use a lower learning rate, or precision='32-true' if it was not set"
+                    "use a lower learning rate, or precision='32-true' if it was not set; look for NaN in the inputs"
                 )
         self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
         if isinstance(losses, dict) and losses:
