@@ -291,9 +291,8 @@ def _stages(
             f"further: {method.name} cannot go on with a task it has learned ({list(further)}); update learns it anew"
         )
     if not new and not further:
-        which = ", ".join(map(repr, suite.names)) + (" is" if len(suite.names) == 1 else " are")
         raise InvalidInput(
-            f"nothing to learn: {which} known already; to learn again, update (polypath update, system.update)"
+            f"nothing to learn, known already: {list(suite.names)}; to learn again: polypath update, system.update"
         )
     stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)

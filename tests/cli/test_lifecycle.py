@@ -142,7 +142,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, 
     (root / "lab.yaml").write_text(f"tasks:\n  - {entry}\n")
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
-        (("add", run, root / "one.yaml"), "'one' is known already; to learn again, update (polypath update"),
+        (("add", run, root / "one.yaml"), "known already: ['one']; to learn again: polypath update"),
         (("add", run, root / "bad.yaml"), "bad.yaml: line 2: task 'x': "),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
