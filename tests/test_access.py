@@ -109,3 +109,21 @@ def test_access_is_transitive_through_what_was_trained_on_top(tmp_path: Path) ->
     system.remove("secret", keep_residue=True)
     del wanted["secret"]
     assert groups(reloaded(system, tmp_path / "s")) == wanted
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["the data is private", "the system's task is"])
+def test_a_known_task_that_trains_on_keeps_its_access(marked: bool) -> None:
+    """Otherwise private examples would go into a task that anyone may use, and nobody would be told."""
+    open_, closed = tiny.data("one", validation=True), tiny.data("one", validation=True, private_to="lab")
+    evolution = {"iterations": 1, "generations": 1, "children": 2, "cycles": 1, "batch": 8}
+    grid = {"modules": 2, "selected": 1, "width": 1, "epochs": 1, "batch": 8}
+    before, now = (open_, closed) if marked else (closed, open_)
+    evolved = pp.learn("mu2net", before, root=MLP, **evolution, **RUN)
+    with pytest.raises(InvalidInput, match="'one'.*private_to is .* in the data.*update without further"):
+        evolved.update(now, further=True, **RUN)
+    joint = pp.learn("part", before, **grid, **RUN)
+    with pytest.raises(InvalidInput, match="private_to"):
+        joint.learn([now, tiny.data("two")], **RUN)
+    joint.learn([before, tiny.data("two")], **RUN)
+    evolved.update(now, **RUN)
+    assert groups(evolved) == {"one": {"lab"} if marked else set()}

@@ -243,7 +243,7 @@ def test_a_method_of_ones_own_goes_on_learning(tmp_path: Path) -> None:
     system.learn(tasks["task1"], **quick)
     system.save(tmp_path / "s")
     loaded = pp.load(tmp_path / "s")
-    with pytest.raises(InvalidInput, match=r"method of your own, 'outside': pass it, learn\(..., method=MyMethod\)"):
+    with pytest.raises(InvalidInput, match=r"'outside'; name it again: --method .*learn\(..., method=MyMethod\)"):
         loaded.learn(tasks["task2"], **quick)
     with pytest.raises(InvalidInput, match="this system was learned with 'outside'; received 'single'"):
         loaded.learn(tasks["task2"], method="single", **quick)

@@ -20,6 +20,7 @@ from polypath.core.errors import Cancelled, InvalidInput, IsolationError, Locked
 from polypath.core.examples import Examples, Suite
 from polypath.difference import difference
 from polypath.store import Store, writing
+from polypath.store.events import logged
 from polypath.store.store import Store as Writer
 from polypath.system import System
 
@@ -196,6 +197,47 @@ def test_every_change_can_be_rolled_back_and_the_rollback_too(folder: Path) -> N
     assert torch.equal(small.answers(again, "task2"), expected)
     with pytest.raises(UnknownName, match="snapshot 'zzz'"):
         lifecycle.rollback(folder, "zzz")
+
+
+def test_what_a_rollback_takes_back_stays_in_the_history(folder: Path) -> None:
+    def log() -> list[tuple[str, str, bool]]:
+        return [(event.what, " ".join(event.tasks), undone) for event, undone in logged(pp.load(folder).history)]
+
+    learned = [("learned", "task0 task1", False)]
+    assert log() == learned
+    first = add(folder, small.task(2)).snapshot
+    lifecycle.rename(folder, "task1", "b")
+    assert first is not None
+    lifecycle.rollback(folder, first.id)
+    grown = [("learned", "task2"), ("renamed", "task1 b")]
+    back = [("rolled back", "task0 task1")]
+    # what is in the state of the snapshot, what is not any more, and why
+    assert log() == [*learned, *((*one, True) for one in grown), *((*one, False) for one in back)]
+    assert [event.what for event in pp.load(folder).history] == ["learned", "rolled back"]
+    lifecycle.rename(folder, "task0", "a")
+    with_b = next(one for one in pp.load(folder).snapshots() if one.tasks == ("task0", "b", "task2"))
+    lifecycle.rollback(folder, with_b.id)
+    again = [*back, ("renamed", "task0 a")]
+    last = ("rolled back", "task0 b task2", False)
+    assert log() == [*learned, *((*one, False) for one in grown), *((*one, True) for one in again), last]
+    lifecycle.rollback(folder, pp.load(folder).snapshots()[-1].id)  # and back to where one had gone back already
+    assert log()[:-2] == [
+        *learned,
+        *((*one, True) for one in grown),
+        *((*one, False) for one in again),
+    ]
+    assert log()[-2:] == [("rolled back", "task0 b task2", True), ("rolled back", "a task1", False)]
+    system = pp.load(folder)
+    assert system.verify().ok and all(task.exact for task in system.verify().tasks.values())
+
+
+def test_no_snapshot_keeps_a_removed_task_under_a_name_that_was_rolled_back(folder: Path) -> None:
+    first = lifecycle.rename(folder, "task1", "b").snapshot
+    lifecycle.rename(folder, "b", "c")
+    assert first is not None
+    lifecycle.rollback(folder, first.id)
+    lifecycle.remove(folder, "task1")
+    assert pp.load(folder).snapshots() == []
 
 
 def test_a_snapshot_costs_no_component_and_only_so_many_are_kept(folder: Path) -> None:

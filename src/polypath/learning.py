@@ -158,8 +158,8 @@ def _method_of(system: System, given: str | type[Method[Any]] | None) -> type[Me
     """The class that a system was learned with; one outside the table is never imported because a file names it."""
     if given is None and system.method_type is None and system.method not in METHODS:
         raise InvalidInput(
-            f"this system was learned with a method of your own, {system.method!r}: pass it, "
-            'learn(..., method=MyMethod) or method="package.module:MyMethod"'
+            f"this system was learned with a method of your own, {system.method!r}; name it again: --method "
+            "package.module:MyMethod on the command line, learn(..., method=MyMethod) in Python"
         )
     known = given or system.method_type or system.method
     cls = method_class(known) if isinstance(known, str) else known
@@ -291,7 +291,9 @@ def _stages(
             f"further: {method.name} cannot go on with a task it has learned ({list(further)}); update learns it anew"
         )
     if not new and not further:
-        raise InvalidInput(f"nothing to learn: {list(suite.names)} are known already; update them to learn them again")
+        raise InvalidInput(
+            f"nothing to learn, known already: {list(suite.names)}; to learn again: polypath update, system.update"
+        )
     stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)
@@ -375,6 +377,12 @@ def _check_known(stages: Sequence[Stage], suite: Suite, system: System, method: 
                 f"task {name!r}: {method.name} ({method.isolation}) trains it again, but its {' and '.join(fields)} in "
                 "the data differ from what the system knows (other classes, sizes or scaling); give the data it was "
                 "learned from, or update it (polypath update, system.update)"
+            )
+        if known.private_to != given.private_to:
+            raise InvalidInput(
+                f"task {name!r}: {method.name} ({method.isolation}) trains it again, but private_to is "
+                f"{given.private_to!r} in the data and {known.private_to!r} in the system, which would stay. Give the "
+                "data with the latter, or learn the task anew: update without further (polypath update, system.update)"
             )
 
 

@@ -116,7 +116,7 @@ def _revived(folder: str | Path, snapshot: str, modules: Mapping[str, Source] | 
         system = System(network, method=manifest.method, config=manifest.config, seed=manifest.seed)
         system.store = store
         take(system, manifest, network)
-        system.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
+        system.note("rolled back", list(system.tasks), config={"snapshot": file.stem.partition("-")[2]})
         store.replace_unread()
         save(system, store.folder, keep=True)
     return system

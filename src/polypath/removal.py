@@ -17,6 +17,7 @@ from polypath.core.config import Config
 from polypath.core.errors import CorruptError, StoreError
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Snapshot, Store
+from polypath.store.events import logged
 from polypath.store.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ def remove(system: System, task: str, cascade: bool, keep_residue: bool | None) 
     gone = frozenset((*freed, *reset))
     system.forgotten = [
         *system.forgotten,
-        *(
-            Forgotten(
-                name, frozenset({name} | {then for _, then in named_then(system.history, name)}), gone, name in wholly
-            )
-            for name in going
-        ),
+        *(Forgotten(name, _names(system.history, name), gone, name in wholly) for name in going),
     ]
     parts = system.network.components()
     traces = {trace for name in going for trace in _traces(system, name)}
@@ -151,6 +147,15 @@ def named_then(history: Sequence[Event], task: str) -> Iterable[tuple[Event, str
         yield event, name
         if event.what == "renamed" and event.tasks[1] == name:
             name = event.tasks[0]
+
+
+def _names(history: Sequence[Event], task: str) -> frozenset[str]:
+    """Every name that a task ever had, also one that a rollback took back: a snapshot may know it by that."""
+    found = {task} | {name for _, name in named_then(history, task)}
+    for event, undone in logged(history):
+        if undone and event.what == "renamed" and event.tasks[0] in found:
+            found.add(event.tasks[1])
+    return frozenset(found)
 
 
 def dying(store: Store, forgotten: Sequence[Forgotten], history: Sequence[Event]) -> list[Snapshot]:

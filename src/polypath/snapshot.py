@@ -15,12 +15,14 @@ import torch
 from polypath.core.accounting import bytes_of
 from polypath.core.changes import differing
 from polypath.core.component import Component, digest
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, InvalidInput, StoreError
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
 from polypath.nn import network_class, network_name
 from polypath.removal import Forgotten, begin, dying, pending_file
 from polypath.store import ComponentEntry, Manifest, ProbeEntry, Store, TaskEntry
+from polypath.store.events import taken_back
+from polypath.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     from polypath.system import System
@@ -329,6 +331,18 @@ def take(system: System, manifest: Manifest, network: Network) -> None:
         for task in network.tasks
     }
     system._fused.clear()
+
+
+def go_back(system: System, snapshot: str) -> None:
+    """See `System.rollback`."""
+    if system.store is None or system.forgotten:
+        raise InvalidInput("rollback: save the system first")
+    file = system.store.snapshots.file(snapshot)
+    manifest = read_manifest(file)
+    undone = taken_back(system.history, manifest.history)
+    take(system, manifest, restored(system.store, manifest, lazily=True))
+    system.note("rolled back", list(system.tasks), config={"snapshot": file.stem.partition("-")[2], "undone": undone})
+    system._saved_events = -1
 
 
 def bring(

@@ -17,7 +17,6 @@ from polypath import naming, removal
 from polypath.answering import plan_only
 from polypath.core import accounting
 from polypath.core.accounting import Cost, Removal, Sharing
-from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
 from polypath.core.network import Network
 from polypath.core.task import Task
@@ -25,9 +24,9 @@ from polypath.nn.capacity import Capacity, capacity_of
 from polypath.nn.own import Source, offer
 from polypath.nn.sparse import sparsified
 from polypath.portable import Portable
-from polypath.snapshot import Described, Place, bring, restored, save, take
+from polypath.snapshot import Described, Place, bring, go_back, restored, save, take
 from polypath.store import ComponentEntry, Event, Snapshot, Store, TaskEntry
-from polypath.store.manifest import KEEP_SNAPSHOTS, read_manifest
+from polypath.store.manifest import KEEP_SNAPSHOTS
 from polypath.verification import Verification, verify_system
 
 
@@ -293,13 +292,7 @@ class System(Portable):
             InvalidInput: the system was never saved, or something was removed since it was.
             UnknownName: no such snapshot.
         """
-        if self.store is None or self.forgotten:
-            raise InvalidInput("rollback: save the system first")
-        file = self.store.snapshots.file(snapshot)
-        manifest = read_manifest(file)
-        take(self, manifest, restored(self.store, manifest, lazily=True))
-        self.note("rolled back", (), config={"snapshot": file.stem.partition("-")[2]})
-        self._saved_events = -1
+        go_back(self, snapshot)
         return self
 
     def _bring_along(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,14 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     assert told.exit_code == 0, told.stderr
     assert "one" in told.stdout and "bit-identical" in told.stdout and "Added three, four to" in told.stdout
     assert "certificates/000001-added.json" in told.stdout and "polypath rollback" in told.stderr
-    assert set(json.loads(invoke("evaluate", run, "--json").stdout)) == {"one", "two", "three", "four"}
+    scores = json.loads(invoke("evaluate", run, "--json").stdout)
+    assert set(scores) == {"one", "two", "three", "four"}
+    data, tested = told.stdout.index("Data of"), told.stdout.index("Test metrics")
+    assert data < tested < told.stdout.index("bit-identical")
+    shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.stdout[tested:].splitlines()]
+    for name in ("three", "four"):
+        assert [name, "accuracy", f"{scores[name]['accuracy']:.4f}"] in shown
+        assert f"│ {name} " in told.stdout[data:tested]
 
     found = json.loads(invoke("history", run, "--json").stdout)
     assert [event["tasks"] for event in found["history"]][:2] == [["one", "two"], ["three", "four"]][: len(found)]
@@ -84,7 +92,9 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     table(root / "two.csv", 7, ("no", "perhaps"))
     update = invoke("update", run, root / "two.yaml", "--json", *fixed)
     assert update.exit_code == 0, update.stderr
-    assert json.loads(update.stdout)["identical"] and Path(json.loads(update.stdout)["certificate"]).exists()
+    found = json.loads(update.stdout)
+    assert found["metrics"] == {"two": json.loads(invoke("evaluate", run, "--json").stdout)["two"]}
+    assert found["identical"] and Path(found["certificate"]).exists()
     assert pp.load(run / "system").tasks["two"].target.labels == ("no", "perhaps")
 
     removed = invoke("remove", run, "three")
@@ -98,6 +108,33 @@ def test_a_system_lives(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> N
     assert list(pp.load(run / "system").tasks) == ["one", "two"] and pp.load(run / "system").verify().ok
 
 
+def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
+    run = root / "run"
+
+    def rows(command: str = "history") -> list[list[str]]:
+        shown = invoke(command, run).stdout.partition("History")[2].partition("Snapshots")[0]
+        return [[cell.strip() for cell in line.split("│")[2:-1]] for line in shown.splitlines() if line[:1] == "│"]
+
+    learned = ["learned", "exact", "one, two"]
+    assert rows() == [learned]
+    for words in (("add", run, root / "three.yaml", *fixed), ("update", run, root / "two.yaml", *fixed)):
+        assert invoke(*words).exit_code == 0
+    assert invoke("rename", run, "three", "newone").exit_code == 0
+    changed = [["added", "exact", "three"], ["updated", "exact", "two"], ["renamed", "–", "three → newone"]]
+    assert rows() == [learned, *changed]
+    first, *_ = json.loads(invoke("history", run, "--json").stdout)["snapshots"]
+    assert invoke("rollback", run, first["id"]).exit_code == 0
+    undone = [[f"{what} (undone)", *more] for what, *more in changed]
+    back = [f"rolled back to {first['id']}", "–", "one, two"]
+    assert rows() == rows("inspect") == [learned, *undone, back]
+    snapshots = invoke("history", run).stdout.partition("Snapshots")[2]
+    said = [line.split("│")[2].strip() for line in snapshots.splitlines() if line[:1] == "│"]
+    assert said == ["learned", "added", "updated", "renamed"]
+    found = json.loads(invoke("history", run, "--json").stdout)["history"]
+    assert [event["what"] for event in found if not event["undone"]] == ["learned", "rolled back"]
+    assert [event["what"] for event in found if event["undone"]] == ["learned", "updated", "learned", "renamed"]
+
+
 def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
     run = root / "run"
     kept = tiny.contents(run)
@@ -105,7 +142,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, 
     (root / "lab.yaml").write_text(f"tasks:\n  - {entry}\n")
     (root / "bad.yaml").write_text("tasks:\n  - {name: x, dataset: 'csv:nowhere.csv', target: y}\n")
     for words, says in (
-        (("add", run, root / "one.yaml"), "known already"),
+        (("add", run, root / "one.yaml"), "known already: ['one']; to learn again: polypath update"),
         (("add", run, root / "bad.yaml"), "bad.yaml: line 2: task 'x': "),
         (("add", run, root / "three.yaml", "--set", "method.epoch=3"), "Did you mean 'epochs'"),
         (("add", run, root / "three.yaml", "--set", "suite.seed=3"), "method.KEY"),
@@ -149,3 +186,23 @@ def test_ctrl_c_in_the_middle_of_an_add_leaves_the_system(
     assert result.exit_code == 130 and "is what it was before the command" in result.stderr
     monkeypatch.undo()
     assert tiny.contents(run) == kept
+
+
+def test_a_method_of_ones_own_lies_in_the_current_folder(
+    root: Path, invoke: Invoke, fixed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(root))])  # as of a script
+    code = "from polypath.methods.single import Single\n\nclass Mine(Single):\n    name = 'mine'\n"
+    (root / "mymethod.py").write_text(code)
+    (root / "yaml.py").write_text("raise RuntimeError('in place of the package')")
+    mine = ("--method", "mymethod:Mine", "--set", "method.epochs=1", *fixed)
+    mlp = ("--set", 'method.backbone={"kind": "mlp", "hidden": [4]}')
+    try:
+        done = invoke("train", root / "tasks.yaml", "--out", root / "mine", *mine, *mlp)
+        assert done.exit_code == 0, done.stderr
+        refused = invoke("add", root / "mine", root / "three.yaml", *fixed)
+        assert refused.exit_code == 2 and "name it again: --method package.module:MyMethod" in refused.stderr
+        assert invoke("add", root / "mine", root / "three.yaml", *mine).exit_code == 0
+    finally:
+        sys.modules.pop("mymethod", None)

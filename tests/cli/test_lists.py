@@ -25,8 +25,22 @@ def test_recipes(invoke: Invoke) -> None:
     for about in found.values():
         assert about["title"] and about["paper"] and about["main"] in about["variants"]
         assert {*about["sizes"], *about["needs"]} == {"full", "quick", "smoke"}
-    shown = invoke("recipes").stdout
-    assert all(name in shown for name in RECIPES) and "parallel (main)" in shown
+    shown = invoke("recipes").stdout.splitlines()
+    assert len(shown) == len(RECIPES) + 6  # a line each, title, header and its two rules, the lower edge, a note
+    assert all(any(f"│ {name} " in line for line in shown) for name in RECIPES)
+
+
+def test_one_recipe(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no data folder lies here
+    monkeypatch.delenv("POLYPATH_DATA", raising=False)
+    about = json.loads(invoke("recipes", "dfcnn/cifar10_mtl", "--json").stdout)
+    shown = invoke("recipes", "dfcnn/cifar10_mtl").stdout
+    assert len(about["variants"]) > 20 and all(f"│ {name} " in shown for name in about["variants"])  # none is broken
+    assert about["methods"]["heterogeneous_4_dfcnn"] == "dfcnn" and about["paper"] in shown
+    missing = invoke("recipes", "part/five_tasks").stdout  # data that cannot be redistributed
+    assert "one sub-folder a class" in missing and "data/five_tasks/" in missing
+    wrong = invoke("recipes", "part/digit")
+    assert wrong.exit_code == 2 and "Did you mean 'part/digits'?" in wrong.stderr
 
 
 def test_methods(invoke: Invoke) -> None:
@@ -38,6 +52,7 @@ def test_methods(invoke: Invoke) -> None:
     assert "method.learning_rate" in invoke("methods", "part").stdout
     wrong = invoke("methods", "prt")
     assert wrong.exit_code == 2 and "Did you mean 'part'?" in wrong.stderr
+    assert f"Known: {', '.join(sorted(METHODS))}." in wrong.stderr  # all of them
 
 
 def test_meanings_are_read_from_docstrings() -> None:

@@ -6,14 +6,19 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
-from polypath.cli.answers import columns, flat
+from polypath.cli.answers import answers_table, columns, flat
+from polypath.cli.data_table import data_table
+from polypath.cli.show import metric
+from polypath.core.examples import Suite
 from polypath.core.task import MultiLabel, Regression, Task
 
 Invoke = Callable[..., Any]
@@ -109,6 +114,17 @@ def test_rows_that_cannot_be_read_stop_or_are_skipped(
     assert "['city'] missing" in invoke("predict", run, "sold", tmp_path / "short.csv").stderr
 
 
+def test_values_are_shown_as_people_write_them() -> None:
+    values = [581037.1875, -1234.6, 412.25, 0.000125, 0.0]
+    shown = answers_table("price", [{"input": "x", "task": "price", "values": values}])
+    assert list(shown.columns[1].cells)[0].plain == "581,037, -1,235, 412.2, 0.000125, 0"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.79126, "0.7913"), (16979208797.59, "16,979,208,798"), (None, "–")])
+def test_metrics_are_shown_as_people_write_them(value: float | None, shown: str) -> None:
+    assert metric(value) == shown
+
+
 def test_folders_of_images(tmp_path: Path, invoke: Invoke) -> None:
     draw = np.random.default_rng(0)
     for name in ("sky", "sea"):
@@ -170,6 +186,16 @@ def test_a_dry_run_says_what_was_found(homes: Path, invoke: Invoke) -> None:
     assert found[1]["input_columns"] == ["area", "city"] and set(found[1]["classes"]) == {"False", "True"}
     assert sum(found[1]["examples"].values()) == 60
     assert "Data of" in invoke(*words).stdout and not (homes / "run").exists()
+
+
+def test_one_is_one() -> None:
+    for count, said in (
+        (1, "1 unreadable image, 1 test example also in train"),
+        (2, "2 unreadable images, 2 test exam"),
+    ):
+        facts = {"unreadable_images": count, "duplicates_train_test": count, "examples": {"test": 9}}
+        shown = data_table(Suite("s", (replace(tiny.data("a"), facts=facts),)))
+        assert said in list(shown.columns[6].cells)[0].plain
 
 
 def test_the_schema_is_json(invoke: Invoke, tmp_path: Path) -> None:

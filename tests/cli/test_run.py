@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from polypath.cli.outcome import differing
+from polypath.methods import METHODS, method_class
+from polypath.recipes.experiment import Experiment, Variant
+
 Invoke = Callable[..., Any]
 SMOKE = ("run", "part/digits", "--smoke")
 THREE_TASKS = ("--set", "suite.tasks=3", "--set", "suite.classes_per_task=2")
@@ -45,16 +49,31 @@ def test_report_says_the_same_again(finished: tuple[Path, Any], invoke: Invoke) 
     assert (out / "report.html").read_bytes() == page
 
 
-def test_dry_run_shows_configuration_and_costs_and_writes_nothing(
+def test_dry_run_shows_data_costs_and_settings_and_writes_nothing(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = invoke(*SMOKE, "--dry-run", "--set", "method.modules=4", "--variant", "parallel")
+    words = (*SMOKE, "--dry-run", "--set", "method.modules=4", "--set", "variants.single.epochs=3")
+    words += ("--variant", "parallel", "--variant", "single")
+    result = invoke(*words)
     assert result.exit_code == 0
-    assert (
-        "variants.parallel.config.modules" in result.stdout and "variants.parallel.config.weight_decay" in result.stdout
-    )
+    data, cost, settings = (result.stdout.index(title) for title in ("Data of", "Cost of", "Settings that differ"))
+    assert data < cost < settings
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout[settings:].splitlines()]
+    assert ["method.modules", "4", "all"] in rows and ["method.epochs", "3", "single"] in rows
+    assert ["method.mode", "single", "single"] in rows and ["suite.dataset", "digits", ""] in rows
+    assert not [row for row in rows if "null" in row or "method.weight_decay" in row]
+    everything = invoke(*words, "--all").stdout
+    assert "variants.parallel.config.modules" in everything and "variants.parallel.config.weight_decay" in everything
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_defaults_to_compare_settings_with(name: str) -> None:
+    config = method_class(name).config_class.of({})
+    of_defaults = Variant(method=name, config=config.model_dump(mode="json"))
+    plain = {"recipe": "own", "title": "", "paper": "", "suite": {"kind": "own"}, "variants": {"x": of_defaults}}
+    assert differing(Experiment(**plain, main="x")) == [("seeds", "0", "")]
 
 
 def test_dry_run_json_is_pure_and_counts_by_hand(invoke: Invoke) -> None:

@@ -70,7 +70,9 @@ def test_dry_run_counts_and_writes_nothing(tasks: Path, invoke: Invoke, tmp_path
     words = ("train", tasks, "--method", "part", "--out", tmp_path / "out", *SMALL, "--dry-run")
     plan = json.loads(invoke(*words, "--json").stdout)
     assert plan["main"] == "part" and [task["name"] for task in plan["variants"]["part"]["tasks"]] == ["left", "upper"]
-    assert "variants.part.config.modules" in invoke(*words).stdout
+    shown = invoke(*words).stdout
+    assert "method.modules" in shown and "method.weight_decay" not in shown  # what is as by default is not shown
+    assert "variants.part.config.weight_decay" in invoke(*words, "--all").stdout
     assert not (tmp_path / "out").exists()
 
 
@@ -104,3 +106,12 @@ def test_mistakes_leave_no_folder(invoke: Invoke, tmp_path: Path, text: str, wor
 def test_no_such_file(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("train", tmp_path / "none.yaml", "--method", "part", "--out", tmp_path / "out")
     assert result.exit_code == 2 and "none.yaml: cannot be read" in result.stderr
+
+
+def test_a_folder_in_place_of_a_file(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("train", tmp_path, "--method", "part", "--out", tmp_path / "out")
+    assert f"`polypath init {tmp_path}` makes a first tasks.yaml" in invoke(*words).stderr
+    (tmp_path / "tasks.yaml").write_text("")
+    result = invoke(*words)
+    assert result.exit_code == 2 and "is a folder, and a file that names tasks is required" in result.stderr
+    assert f"give {tmp_path / 'tasks.yaml'}" in result.stderr

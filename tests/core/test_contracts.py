@@ -82,7 +82,11 @@ def test_nearest(received: str, known: list[str], found: str | None) -> None:
 
 
 def test_long_tables_are_cut_and_empty_ones_said() -> None:
-    assert str(UnknownName("task", "q", [f"name{i:02d}" for i in range(20)])).endswith("name11, ....")
+    many = [f"name{i}" for i in reversed(range(1050))]
+    assert str(UnknownName("task", "q", many)).endswith(
+        "name9, name10, " + ", ".join(f"name{i}" for i in range(11, 40)) + " and 1,010 more."
+    )
+    assert str(UnknownName("task", "q", ["b", "10", "a", "9"])).endswith("Known: 9, 10, a, b.")
     assert str(UnknownName("task", "q", [])) == "unknown task 'q'. Known: (none)."
 
 

@@ -21,10 +21,10 @@ from polypath.core.component import Component, Path, digest
 from polypath.core.errors import CorruptError, InvalidInput, SealedError, StoreError, UnknownName
 from polypath.core.examples import Examples, Sealed, Suite, TaskData
 from polypath.core.network import Network
-from polypath.core.preprocess import TablePreprocess
+from polypath.core.preprocess import ImagePreprocess, TablePreprocess
 from polypath.core.probe import one_thread, probe_inputs, probe_outputs
 from polypath.core.seeds import derive, generator, seeded
-from polypath.core.task import Classification, Features, MultiLabel, Regression, Target, Task
+from polypath.core.task import Classification, Features, Image, MultiLabel, Regression, Target, Task
 
 
 def task(name: str, target: Target | None = None) -> Task:
@@ -229,6 +229,30 @@ def test_bad_targets_are_refused(target: Target | None, targets: torch.Tensor, m
         TaskData(task("a", target), Examples.of(ROWS, targets))
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(6, 3, 4, 5), r"shape \(1, 4, 5\), uint8 or float32, received \(3, 4, 5\) torch.float32; .*decode"),
+        (torch.zeros(6, 1, 5, 4, dtype=torch.uint8), r"received \(1, 5, 4\) torch.uint8"),
+        (torch.zeros(6, 1, 4, 5, dtype=torch.float64), "received .*float64"),
+        (torch.zeros(6, 1, 4, 5, dtype=torch.int64), "received .*int64"),
+    ],
+)
+def test_inputs_that_are_not_the_task_s_are_refused(inputs: torch.Tensor, message: str) -> None:
+    shape = {"channels": 1, "height": 4, "width": 5}
+    preprocess = ImagePreprocess(**shape, mean=(0.5,), std=(0.5,))
+    made = Task(name="a", inputs=Image(**shape), target=Classification(labels=("x", "y")), preprocess=preprocess)
+    targets, good = torch.tensor([0, 1] * 3), torch.zeros(6, 1, 4, 5)
+    with pytest.raises(InvalidInput, match=f"train inputs must be rows of .*{message}"):
+        TaskData(made, Examples.of(inputs, targets))
+    with pytest.raises(InvalidInput, match="val inputs must be"):
+        TaskData(made, Examples.of(good, targets), val=Examples.of(inputs, targets))
+    TaskData(made, Examples.of(good, targets), test=Sealed(Examples.of(good.to(torch.uint8), targets)))
+    wide = made.changed(inputs=Image(channels=3, height=4, width=5))
+    with pytest.raises(InvalidInput, match=r"inputs of the task have shape \(3, 4, 5\), but its preprocess makes"):
+        TaskData(wide, Examples.of(good, targets))
+
+
 def test_rows_that_the_source_does_not_have_are_refused() -> None:
     targets = torch.tensor([0, 1, 2])
     with pytest.raises(InvalidInput, match="train picks row 6 of its source, which has 6 rows"):
@@ -306,6 +330,11 @@ def test_files_are_the_old_or_the_new(tmp_path: FilePath) -> None:
 
 
 def test_files_that_cannot_be_written_or_read(tmp_path: FilePath) -> None:
+    nowhere = tmp_path / "none" / "a.csv"
+    with pytest.raises(StoreError) as caught:  # the temporary name is nobody's business
+        files.write_atomically(nowhere, lambda file: None)
+    said = f"{nowhere} could not be written (No such file or directory); what was there before is unchanged"
+    assert str(caught.value) == said
     with pytest.raises(StoreError, match="could not be written"):
         files.write_json(tmp_path / "no folder" / "a.json", 1)
     with pytest.raises(CorruptError, match="does not exist"):

@@ -59,7 +59,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "expanding": ("den", {**MLP, "units": 2, "learning_rate": 0.05}),
     "factorized": ("dfcnn", {**FILTERS, "knowledge": [2] * 4, "basis": [3] * 4, "drop_last": False}),
     "grid": ("part", PART),
-    "policy": ("adashare", {**THIN, "search_epochs": 1, "warmup_epochs": 1, "draws": 2}),
+    "policy": ("adashare", {**THIN, "search_epochs": 1, "warmup_epochs": 0, "draws": 2}),
     "subnetworks": ("rsn2", {**SUBNET, "epochs": 1, "batch": 8}),
     "tensors": ("tensor_factorisation", FILTERS),
     "progressive": ("prognn", CONV),

@@ -11,6 +11,7 @@ import torch
 import polypath as pp
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
+from polypath.methods.adashare import AdaShare
 from polypath.nn.policy import PolicyNetwork
 from polypath.nn.residual import ResidualConfig
 from polypath.testing import tiny_images
@@ -77,14 +78,52 @@ def test_policies_survive_saving_and_the_search_leaves_nothing_else(tmp_path: An
     }  # fmt: skip
 
 
-def test_the_curriculum_opens_the_last_block_first() -> None:
-    """Only opened blocks' logits can move: after the warm-up one epoch opens block 8 alone."""
+def test_blocks_that_the_curriculum_never_opened_always_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the warm-up one epoch opens block 8 alone: it may be skipped, the other seven were not learned about."""
+    monkeypatch.setattr("polypath.methods.adashare.drawn_policy", lambda table, stream: [False] * len(table))
     system = pp.learn("adashare", tiny_images(2), **TINY, **RUN)
     assert isinstance(system.network, PolicyNetwork)
-    for probabilities in system.network.probabilities.values():
-        assert probabilities[-1] != 0.5
-        # Adam's decay leaves a zero logit at zero; the sharing loss is zero between equal logits.
-        assert probabilities[:-1] == [0.5] * 7
+    for name, probabilities in system.network.probabilities.items():
+        assert system.network.policies[name] == [True] * 7 + [False]
+        assert probabilities[:-1] == [1.0] * 7 and probabilities[-1] != 0.5
+
+
+def test_a_search_that_is_all_warm_up_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"warmup_epochs must be less than search_epochs.*received 10 of 8"):
+        AdaShare(search_epochs=8)
+    assert AdaShare(search_epochs=11).config.opened(10) == 1
+
+
+def test_draws_are_not_measured_on_the_way() -> None:
+    """Until now the setting was accepted and nothing was measured."""
+    with pytest.raises(InvalidInput, match="evaluate_every must be 0.*received 1"):
+        AdaShare(evaluate_every=1)
+
+
+@pytest.mark.parametrize(
+    ("passes", "search", "warmup", "every", "draws", "epochs"),
+    [
+        (4, 1, 0, 1, 1, 3),
+        (20, 5, 1, 1, 1, 15),  # never eight draws of one epoch; four epochs open four blocks
+        (40, 10, 2, 1, 3, 10),
+        (200, 50, 10, 3, 8, 18),  # the authors' search: a block every three epochs
+        (400, 100, 20, 6, 8, 37),
+    ],
+)
+def test_a_paced_search_opens_all_blocks_where_it_can(
+    passes: int, search: int, warmup: int, every: int, draws: int, epochs: int
+) -> None:
+    method = AdaShare()
+    paced = method.paced(passes, 2)
+    wanted = {"search_epochs": search, "warmup_epochs": warmup, "curriculum_every": every, "draws": draws}
+    assert {key: paced[key] for key in wanted} == wanted and paced["epochs"] == epochs
+    config = method.config.changed(**paced)
+    assert config.opened(search - 1) == min(8, search - warmup)
+
+
+def test_a_search_that_was_given_keeps_its_length() -> None:
+    paced = AdaShare(search_epochs=2, warmup_epochs=1).paced(200, 2)
+    assert (paced["search_epochs"], paced["warmup_epochs"], paced["curriculum_every"]) == (2, 1, 1)
 
 
 def test_several_draws_are_told_apart_on_validation_examples_only() -> None:

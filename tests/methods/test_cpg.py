@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from polypath.methods import cpg
 from polypath.methods.gradual import Pruning
 from polypath.nn.subnet import Subnetworks
 from polypath.system import System
-from polypath.testing import tiny_features
+from polypath.testing import tiny_features, tiny_images
 
 TINY: dict[str, Any] = {
     "backbone": {"kind": "mlp", "hidden": [8]},
@@ -128,6 +129,52 @@ def test_a_later_task_may_use_the_width_that_earlier_ones_needed(monkeypatch: py
     network = network_of(learn(2, goal=0.8, max_width=1.5, sparsities=(0.5, 0.6)))
     assert network.part("fc1.t0").counts()["0.weight"] == 96 - 58  # 0.6 of the wider layer went
     assert network.part("fc1.t1").counts()["0.weight"] == 58 - 35  # and 0.6 of what was free
+
+
+GROWING: dict[str, Any] = {
+    "mlp": {"kind": "mlp", "hidden": [8]},
+    "conv": {"kind": "conv", "blocks": [[4, 6], [8]], "dense": [10], "norm": "batch"},
+    "resnet18": {"kind": "resnet18", "width": 0.125},
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_task_is_extracted_and_counted_at_its_own_width(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first task stays at the backbone's width; the second grows to 1.5 times it."""
+    suite = tiny_features(2) if kind == "mlp" else tiny_images(2, size=32)
+    scripted([0.9, 0.9, 0.1, 0.9, 0.9, *[0.9] * 4], monkeypatch)
+    settings = {**TINY, "backbone": GROWING[kind], "goal": 0.8, "sparsities": (0.5,)}
+    system = pp.learn("cpg", suite, **{**settings, "max_width": 1.5})
+    never = pp.learn("cpg", suite, **settings)
+    system.save(tmp_path)
+    for again in (system, pp.load(tmp_path)):
+        assert again.cost("task0").flops == never.cost("task0").flops < again.cost("task1").flops
+        if kind == "mlp":  # 8 x 8 and 2 x 8 weights, 12 x 8 and 2 x 12
+            assert (again.cost("task0").flops, again.cost("task1").flops) == (160, 240)
+        for item in suite:
+            inputs = item.task.preprocess.encode(item.train.inputs(slice(0, 4)))
+            with torch.no_grad():
+                fused, plain = again.extract(item.name)(inputs), again.extract(item.name, fused=False)(inputs)
+            torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)  # float32 sums in another order
+    if kind == "resnet18":  # of chains dead units go as well
+        sizes = [sum(map(torch.Tensor.numel, one.extract("task0").parameters())) for one in (system, never)]
+        assert sizes[0] == sizes[1]
+
+
+def test_a_task_with_other_inputs_is_extracted_at_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = tiny_features(2), tiny_features(1, columns=5).tasks[0]
+    other = replace(narrow, task=narrow.task.renamed("narrow"))
+    scripted([0.9] * 6, monkeypatch)
+    settings = {**TINY, "goal": 0.8, "sparsities": (0.5,), "max_width": 2.0, "width_step": 1.0}
+    system = pp.learn("cpg", Suite("mixed", (*wide, other)), **settings)
+    assert system.cost("narrow").flops == 2 * (8 * 5 + 2 * 8)
+    inputs = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            system.extract("narrow")(inputs), system.extract("narrow", fused=False)(inputs), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_a_goal_missed_at_one_width_is_tried_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

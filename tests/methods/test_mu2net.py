@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import polypath as pp
 from polypath.core.errors import InvalidInput
-from polypath.core.examples import Suite
+from polypath.core.examples import Cutout, PadCrop, Suite
 from polypath.methods import mu2net, offspring
 from polypath.methods.jobs import Job, Shared, Source, steps_of, validation_rows
 from polypath.methods.mu2net import Mu2Net, Mu2NetConfig
@@ -124,6 +124,25 @@ def test_a_child_is_plain_sgd_with_clipping_schedule_and_inherited_momentum() ->
     before = shared_of().sources
     for name, source in given.sources.items():
         assert all(torch.equal(value, before[name].tensors[key]) for key, value in source.tensors.items())
+
+
+def test_nesterov_without_momentum_is_plain_sgd() -> None:
+    """A search that lists both may draw them together."""
+    kinds = [job("clone", "clone", "clone", momentum=0.0, nesterov=nesterov) for nesterov in (False, True)]
+    plain, found = (train_child(shared_of(), kind)["tensors"] for kind in kinds)
+    assert all(torch.equal(value, found[slot][key]) for slot, held in plain.items() for key, value in held.items())
+
+
+def test_a_suite_s_augmentation_comes_before_the_settings_that_evolve() -> None:
+    """One square of the mean colour over everything leaves nothing of an image; crop and flip act on what is left."""
+    images = tiny_images(1, per_class=16)
+    blank = replace(images, tasks=tuple(replace(d, augment=(Cutout(size=99),)) for d in images))
+    scores = [learned(suite, cycles=6).network.model_of("task0").score for suite in (images, blank)]
+    assert scores == [1.0, 0.5]
+    varied = replace(images, tasks=tuple(replace(d, augment=(PadCrop(padding=2),)) for d in images))
+    still = {"hyperparameters": {**TINY["hyperparameters"], "crop": [False], "flip": [False]}}
+    plain, one, again = (learned(suite, **still).network.digests() for suite in (images, varied, varied))
+    assert plain != one == again
 
 
 def test_momentum_is_kept_in_bfloat16_as_the_authors_do() -> None:
@@ -303,7 +322,7 @@ def test_a_search_whose_children_all_diverge_says_so() -> None:
     data = suite.tasks[0]
     values = torch.full((len(data.train), 8), 3e38)
     broken = replace(data, train=replace(data.train, source=replace(data.train.source, values=values)))
-    with pytest.raises(InvalidInput, match="every child became NaN or infinite"):
+    with pytest.raises(InvalidInput, match="every child became NaN or infinite.*NaN in the inputs"):
         learned(Suite("broken", (broken,)), hyperparameters={"learning_rate": [0.5]}, clip=0.0)
 
 
@@ -355,6 +374,17 @@ def test_models_without_blocks_win_where_operations_count() -> None:
         "encoder_norm",
         "head",
     ]
+
+
+def test_a_list_of_depths_that_would_cut_every_child_is_refused() -> None:
+    suite, root = tiny_images(1, size=8), {**VIT, "depth": 2}
+    short = {"root": root, "hyperparameters": {"mu": [0.0], "num_layers": [0, 1]}, "generations": 1}
+    with pytest.raises(InvalidInput, match="the root has 2 blocks, .*ends with 1 would cut 1 off .*list 2, too"):
+        learned(suite, **short)
+    for listed in ([0, 2], [3]):
+        found = learned(suite, **{**short, "hyperparameters": {"mu": [0.0], "num_layers": listed}})
+        blocks = [name for name in found.network.path("task0").components if name.startswith("encoderblock_")]
+        assert len(blocks) == listed[-1]
 
 
 KILLED = """

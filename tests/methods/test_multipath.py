@@ -13,7 +13,9 @@ from torch.nn import functional
 import polypath as pp
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Batch, Examples, Sealed, Suite, TaskData
+from polypath.core.preprocess import ImagePreprocess
 from polypath.core.task import Classification
+from polypath.methods import teachers
 from polypath.methods.assignment import spread
 from polypath.methods.multipath import MultiPath, MultiPathConfig
 from polypath.methods.together import apart, joined, share_inputs
@@ -225,6 +227,12 @@ def test_heads_all_at_the_end_are_hard_sharing() -> None:
     assert {network.path(name).steps[:-1] for name in suite.names} == {network.path("task0").steps[:-1]}
 
 
+def test_a_branch_for_a_task_that_may_come_later_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    built(labelled((2, 4)), branches={"of2": 1, "of44": 1})
+    assert caplog.text.count("branches: 'of44' is none of the tasks ['of2', 'of4']") == 1
+    assert "did you mean 'of4'?" in caplog.text and "'of2' is none" not in caplog.text
+
+
 # ---- teachers -----------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +253,15 @@ def test_teachers_are_full_depth_networks_of_one_task_and_are_never_saved(tmp_pa
         assert not found[item.name].training
         x = torch.zeros(2, 3, 8, 8)
         assert found[item.name](x).shape == (2, item.task.target.outputs)
+
+
+def test_the_rate_of_a_short_teacher_does_not_fall_before_it_learned_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The student's rate falls at epoch 4 of 10; in one epoch that is 0.4, which rounds to the very beginning."""
+    plans = []
+    monkeypatch.setattr(teachers, "trained", lambda data, make, plan, run: plans.append(plan) or {})
+    method, network, run = built(labelled((2,)), epochs=10, decay_at=[4], teacher_epochs=1)
+    method._teachers(network, [], run)
+    assert (plans[0].epochs, plans[0].decay_at) == (1, (1,))
 
 
 def test_a_run_that_dies_after_a_teacher_takes_it_from_its_checkpoint(tmp_path: Path) -> None:
@@ -296,6 +313,19 @@ def test_a_teacher_for_another_task_is_refused(tmp_path: Path) -> None:
         pp.learn("multipath", renamed, **TINY, teachers={"of2": folder}, **RUN)
     with pytest.raises(InvalidInput, match="distill is off"):
         MultiPath(teachers={"of2": folder}, distill=False)
+
+
+def test_a_teacher_that_saw_its_inputs_prepared_otherwise_is_refused(tmp_path: Path) -> None:
+    """Its answers would be those of an untrained network: it is given what the student sees."""
+    suite = labelled((2,), per_class=2)
+    pp.learn("single", suite, backbone=CONV, epochs=1, batch=8, **RUN).save(tmp_path / "of2")
+    mine = suite["of2"].task.preprocess
+    assert isinstance(mine, ImagePreprocess)
+    dark = suite["of2"].task.changed(preprocess=mine.changed(mean=(0.25,) * 3))
+    other = Suite("dark", (replace(suite["of2"], task=dark),))
+    message = r"teachers\.of2: .* required mean=\(0.25, 0.25, 0.25\), the system in .*of2 has mean=.*; train a teacher"
+    with pytest.raises(InvalidInput, match=message):
+        pp.learn("multipath", other, **TINY, teachers={"of2": str(tmp_path / "of2")}, **RUN)
 
 
 # ---- what comes out -----------------------------------------------------------------------------------------------

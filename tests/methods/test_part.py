@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Batch, Examples, Sealed, Suite, TaskData
 from polypath.core.method import Stage
 from polypath.methods.part import PaRT, PaRTConfig
-from polypath.nn.grid import Grid
+from polypath.nn.grid import Grid, drawn_rows
+from polypath.recipes import experiment
+from polypath.recipes.experiment import Variant
 from polypath.system import System
 from polypath.testing import tiny_features, tiny_images
 from polypath.train.config import RunConfig
@@ -191,8 +195,6 @@ def test_what_was_frozen_learns_again_afterwards() -> None:
 def test_the_expected_unfrozen_fraction_of_a_path() -> None:
     # (1 - N/M)^(t-1) for 12/4: 1, .667, .444, ...; mean over seeds within 4 standard errors of what a module costs.
     depth, modules, selected, tasks, seeds = 9, 12, 4, 10, 40
-    from polypath.nn.grid import drawn_rows
-
     sums = [0.0] * tasks
     for seed in range(seeds):
         used: set[tuple[int, int]] = set()
@@ -222,6 +224,48 @@ def test_single_tasks_start_from_the_values_and_paths_of_the_shared_pool() -> No
             [sha for _, sha in network.digests(network.path(name).components).items()] for network in built.values()
         ]
         assert values[0] == values[1] == values[2]
+
+
+MODES: list[dict[str, Any]] = [
+    {"mode": "parallel"},
+    {"mode": "single"},
+    {"mode": "sequential"},
+    {"mode": "sequential", "order": "random"},
+]
+
+
+def test_paths_and_initial_heads_do_not_depend_on_mode_and_order() -> None:
+    suite, run = numbered([4] * 5), Recorder(seed=3)
+    tasks = {data.name: data.task for data in suite}
+    orders, paths, heads = [], [], []
+    for mode in MODES:
+        method = PaRT(**TINY, **mode)
+        network = method.build(list(tasks.values()), run)
+        orders.append([name for stage in method.stages(list(tasks), [], run) for name in stage.tasks])
+        for name in orders[-1]:  # as stages admit them, a system saved in between
+            method.admit(network, tasks[name])
+            again = Grid.restore(network.plan())
+            again.assign(network.tensors(network.components()))
+            network = again
+        paths.append({name: network.rows(name) for name in tasks})
+        heads.append({name: network.digests(network.path(name).steps[-1]) for name in tasks})
+        network.add_task(tasks["task0"].renamed("late"))
+        assert network.path("late").steps[-1] == ("head.t5",)  # tasks added later go on counting
+    assert orders[3] != orders[2] == list(tasks)
+    assert all(found == paths[0] for found in paths) and all(found == heads[0] for found in heads)
+    assert paths[0] == {name: drawn_rows(3, place, 9, 3, 2) for place, name in enumerate(tasks)}
+
+
+def test_a_random_order_trains_the_paths_that_a_dry_run_plans() -> None:
+    suite = numbered([4] * 4)
+    rows = [
+        {name: system.network.rows(name) for name in suite.names}
+        for system in (pp.learn("part", suite, seed=3, **TINY, **mode, **RUN) for mode in MODES)
+    ]
+    assert all(found == rows[0] for found in rows)
+    variant = Variant(method="part", config={**TINY, **MODES[3]})
+    planned = experiment._empty(variant, suite, Recorder(seed=3))
+    assert isinstance(planned, Grid) and {name: planned.rows(name) for name in suite.names} == rows[0]
 
 
 def test_one_task_is_plain_training(tmp_path: Any) -> None:
@@ -332,6 +376,23 @@ def test_an_unknown_setting_offers_the_nearest() -> None:
 def test_a_malformed_path_is_refused_before_anything_is_learned() -> None:
     with pytest.raises(InvalidInput, match=r"path of 'task0': 9 rows required \(one a layer\), received 2"):
         pp.learn("part", tiny_images(2), paths={"task0": [[0, 1]] * 2}, **TINY, **RUN)
+
+
+def test_paths_of_unknown_tasks_are_refused_or_told_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    tasks, rows = [data.task for data in tiny_images(2)], [[0, 1]] * 9
+    file = tmp_path / "paths.json"
+    file.write_text(json.dumps({"tsk1": rows}))
+    for given in ({"paths": {"tsk1": rows}}, {"paths_file": str(file)}):
+        with pytest.raises(UnknownName, match="task in paths 'tsk1'. Did you mean 'task1'"):
+            PaRT(**TINY, **given).build(tasks, Recorder())
+    with caplog.at_level("WARNING", logger="polypath"):
+        for _ in range(2):
+            grid = PaRT(**TINY, paths={"task1": rows, "somebody": rows}).build(tasks, Recorder())
+    assert [record.message for record in caplog.records] == [
+        "paths: no task of the suite is called ['somebody']; they wait for tasks that are added later"
+    ]
+    grid.add_task(tasks[1])
+    assert grid.rows("task1") == rows
 
 
 def test_rows_are_no_images() -> None:

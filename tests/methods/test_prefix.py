@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,16 @@ import tiny
 import torch
 from torch import nn
 
-from polypath.core.examples import TaskData
+from polypath.core.examples import Examples, TaskData
+from polypath.core.preprocess import TextPreprocess
+from polypath.core.seeds import seeded
+from polypath.core.task import Classification, Task, Tokens
 from polypath.methods import prefix
 from polypath.methods.jobs import Job, Shared, Source
-from polypath.methods.offspring import train_child
+from polypath.methods.offspring import Offspring, train_child
 from polypath.methods.prefix import Prefix, Store
+from polypath.nn import own
+from polypath.nn.backbones import BACKBONES
 from polypath.nn.layered import Layered, LayeredConfig
 from polypath.nn.roots import HEAD, described_root
 from polypath.search.evolution import Gene
@@ -35,8 +41,8 @@ def nothing_stored() -> Iterator[None]:
 class World:
     """A root, a task and the jobs of children whose lowest trained layer is given."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
-        self.data: TaskData = tiny.data("one", count=20, channels=3, validation=True)
+    def __init__(self, root: dict[str, Any], data: TaskData | None = None) -> None:
+        self.data: TaskData = data or tiny.data("one", count=20, channels=3, validation=True)
         self.root = described_root(root)
         self.network = Layered(LayeredConfig(root=self.root, inputs=self.data.task.inputs))
         self.sources = {
@@ -77,6 +83,66 @@ def test_children_are_the_same_bits_with_the_store_and_without(root: dict[str, A
     assert all(equal(a, b) for a, b in zip(plain, kept, strict=True))
     assert plain[0]["tensors"].keys() == {HEAD, *(slot for slot, _ in world.slots[2:])}
     assert not equal(plain[0]["tensors"][HEAD], plain[1]["tensors"][HEAD])  # children of different prefixes differ
+
+
+ROOTS: dict[str, dict[str, Any]] = {
+    "vit": VIT,
+    "mlp": {"hidden": [6, 5]},
+    "conv": CONV,
+    "dfcnn": {},
+    "timm_stages": {"name": "test_resnet"},
+    "resnet18": {"width": 1 / 16},
+    "mobilenetv2": {"width": 1 / 16},
+    "own": {"name": "prefix"},
+    "transformer": {"width": 4, "heads": 1, "feed_forward": 4, "dense": [4], "dropout": 0.0},
+}
+
+
+def texts() -> TaskData:
+    words = ("dark", "bright")
+    made = Task(
+        name="texts",
+        inputs=Tokens(length=3, vocabulary=4),
+        target=Classification(labels=words),
+        preprocess=TextPreprocess(vocabulary=words, length=3),
+    )
+    targets = torch.arange(20) % 2
+    examples = Examples.of(2 + targets[:, None].expand(20, 3), targets)
+    return TaskData(made, examples, val=examples)
+
+
+@pytest.mark.parametrize("kind", ["vit", *BACKBONES])
+def test_every_kind_of_root_can_be_frozen_up_to_any_layer(kind: str) -> None:
+    if kind == "timm":
+        pytest.skip("its layers cannot be enumerated: refused as a root")
+    with seeded(0, "own root"):
+        own.offer("prefix", nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 5)))
+    world = World({"kind": kind, **ROOTS[kind]}, texts() if kind == "transformer" else None)
+    for frozen in range(0, len(world.slots) + 1, 3 if kind == "mobilenetv2" else 1):  # twenty blocks take time
+        plain, kept = world.answer(0, frozen), world.answer(10**7, frozen)
+        assert plain["score"] is not None and equal(plain, kept)
+        assert plain["tensors"].keys() == {HEAD, *(slot for slot, _ in world.slots[frozen:])}
+
+
+def test_a_cut_inside_a_residual_block_moves_below_it() -> None:
+    # stem, then two halves a block: the fifth layer, layer1_1's second half, receives a pair from the fourth.
+    world = World({"kind": "resnet18", "width": 1 / 16})
+    cuts = [Offspring(world.shared(0), world.job(frozen)).first for frozen in range(6)]
+    assert cuts == [0, 1, 1, 3, 3, 5]
+
+
+def test_a_child_s_mixed_precision_is_sound() -> None:
+    """See tests/nn/test_mixed.py."""
+    child = Offspring(replace(World(CONV).shared(0), precision="bf16-mixed"), World(CONV).job(0))
+    with seeded(0, "convolution"):
+        conv = nn.Conv2d(16, 16, 3, 2, 1)
+    for _ in range(6):
+        held = [torch.full((count,), float("nan")) for count in (64, 144, 256, 1024, 2304, 4096) for _ in range(6)]
+        del held
+        with child._autocast():
+            out = conv(torch.ones(16, 16, 1, 1))
+        out.sum().backward()
+        assert conv.weight.grad is not None and conv.weight.grad.isfinite().all()
 
 
 def test_a_prefix_is_computed_once_for_two_children_and_their_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +209,32 @@ def test_where_a_rows_place_matters_nothing_is_stored() -> None:
     outputs = made([Placed()], store).outputs("train", rows)
     assert torch.equal(outputs, made([Placed()], None).outputs("train", rows))
     assert store.size_bytes == 0 and store.refused == {("train", "layer 0")}
+
+
+class Strides(nn.Module):
+    """Writes down the strides of what it receives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.seen.add(value.stride())
+        return value
+
+
+def test_maps_of_one_pixel_have_the_same_strides_from_the_store_and_computed() -> None:
+    # Kernels are chosen by strides, also by those of sides of length 1. Sixteen channels of one pixel, channels last:
+    # (16, 1, 16, 16); as the layer makes them: (16, 1, 1, 1).
+    watch, rows = Strides(), torch.tensor([3, 1, 2, 0])
+    with seeded(0, "convolution"):
+        layers = [nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Unflatten(1, (16, 1, 1))), watch]
+    stores = [None, Store(10**7)]
+    with torch.no_grad():
+        for store in stores:
+            made(layers[:1], store).outputs("train", rows)
+            assert made(layers, store).outputs("train", rows).stride() == (16, 1, 16, 16)
+    assert watch.seen == {(16, 1, 16, 16)}
 
 
 def test_the_budget_holds_and_those_not_used_for_longest_go_first() -> None:

@@ -202,6 +202,40 @@ def test_groups_name_known_tasks() -> None:
         pp.learn("rsn2", tiny_features(2), groups=[["task0"], ["tusk1"]], **TINY)
 
 
+def test_weights_of_losses_name_tasks_that_are_learned() -> None:
+    with pytest.raises(UnknownName, match="task in loss_weights 'tusk1'.*Did you mean 'task1'"):
+        pp.learn("rsn2", tiny_features(2), loss_weights={"tusk1": 2.0}, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("share", {"default": 0.3, "tusk1": 0.1}), ("slots", {"fc1": {"task0": "a", "tusk1": "a"}})]
+)
+def test_names_of_tasks_that_may_come_later_are_told(
+    setting: str, value: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    system = pp.learn("rsn2", tiny_features(2), **{**TINY, setting: value})
+    told = f"{setting}: 'tusk1' is none of the tasks ['task0', 'task1']"
+    assert caplog.text.count(told) == 1 and "did you mean 'task1'?" in caplog.text
+    system.learn(tiny_features(3)["task2"], threads=1, progress=False)
+    assert caplog.text.count(told) == 1
+
+
+def test_weights_of_losses_given_to_a_system_that_grows_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Not refused: a name may be that of a task which was removed since."""
+    system = pp.learn("rsn2", tiny_features(2), loss_weights={"task0": 2.0}, **TINY)
+    system.remove("task0")
+    assert "loss_weights" not in caplog.text
+    system.learn(tiny_features(3)["task2"], threads=1, progress=False)
+    assert "loss_weights: 'task0' is none of the tasks ['task2', 'task1']" in caplog.text
+
+
+def test_a_system_keeps_its_slots() -> None:
+    """They are the network's; others given later would have changed nothing."""
+    system = pp.learn("rsn2", tiny_features(2), **TINY)
+    with pytest.raises(InvalidInput, match="slots=.*cannot be"):
+        system.learn(tiny_features(3)["task2"], slots={"fc1": {"task2": "a"}}, threads=1, progress=False)
+
+
 def test_groups_learn_stage_after_stage() -> None:
     system = pp.learn("rsn2", tiny_features(3), groups=[["task2", "task0"]], **TINY)
     assert [event.tasks for event in system.history] == [("task2", "task0"), ("task1",)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +18,8 @@ from polypath.nn import network_class
 from polypath.nn.grid import Grid, GridConfig, drawn_rows, read_paths
 
 
-def task(name: str, channels: int = 3) -> Task:
-    shape = {"channels": channels, "height": 8, "width": 8}
+def task(name: str, channels: int = 3, width: int = 8) -> Task:
+    shape = {"channels": channels, "height": 8, "width": width}
     preprocess = ImagePreprocess(**shape, mean=(0.5,) * channels, std=(0.25,) * channels)
     target = Classification(labels=("x", "y"))
     return Task(name=name, inputs=Image(**shape), target=target, preprocess=preprocess)
@@ -136,6 +137,16 @@ def test_tasks_that_do_not_fit_are_refused() -> None:
         grid.path("aa")
     with pytest.raises(InvalidInput, match="has one exit"):
         grid.path("a", exit="early")
+
+
+def test_images_that_pooling_would_use_up_are_refused() -> None:
+    small = GridConfig(modules=2, selected=1, width=2)
+    with pytest.raises(InvalidInput, match="'a': the cifar grid needs images of 4 x 4 .*received 8 x 3; give larger"):
+        Grid(small).add_task(task("a", width=3))
+    for config, width in ((small, 4), (small.changed(layout="resnet50"), 1)):
+        grid = Grid(config)
+        grid.add_task(task("a", width=width))
+        assert grid.eval()(torch.zeros(2, 3, 8, width), "a").shape == (2, 2)
 
 
 def test_a_manifest_can_name_no_other_network() -> None:

@@ -123,6 +123,15 @@ def test_roots_whose_layers_cannot_be_enumerated_are_refused(config: dict[str, A
         root_of(described_root(config), inputs)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (16, 8)])
+def test_images_smaller_than_a_patch_are_refused(size: tuple[int, int]) -> None:
+    config = described_root({"kind": "vit", "name": "Ti/16", "depth": 0})
+    refused = pytest.raises(InvalidInput, match=r"patches of 16 x 16 .*received images of \d+ x 8; .*patch_size")
+    with torch.device("meta"), refused:
+        root_of(config, Image(channels=3, height=size[0], width=size[1]))
+    template(config, image(16))
+
+
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'mlp'"):
         described_root("mpl")

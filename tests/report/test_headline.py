@@ -45,6 +45,21 @@ def test_a_lead_that_rounds_to_nothing_is_none(samples):
     assert said == "b and a reach the same mean test accuracy on 2 seeds."
 
 
+def test_what_is_no_better_than_the_most_frequent_label_is_said(samples):
+    """19 of 30 examples are x: always answering x is right as often as this."""
+    result = samples.sample("a", 0, tasks=("t", "u"))
+    guess, learned = ([[19, 0], [11, 0]], [[19, 0], [1, 10]])
+    tasks = [
+        task.changed(confusion=c, labels=["x", "y"]) for task, c in zip(result.tasks, (guess, learned), strict=True)
+    ]
+    _, said = verdict(summarise([result.changed(tasks=tasks)]))
+    assert said.startswith(
+        "a learned nothing on t: it is right no more often than the most frequent label. Train longer"
+    )
+    few = [task.changed(confusion=[[5, 0], [5, 0]], labels=["x", "y"]) for task in tasks]
+    assert len(verdict(summarise([result.changed(tasks=few)]))) == 1
+
+
 def test_one_seed_is_no_evidence(samples):
     (said,) = verdict(summary_of(samples, a={0: 0.5}, b={0: 0.4}))
     assert said.startswith("a is ahead of b by 0.100 in mean test accuracy on the one seed both ran.")

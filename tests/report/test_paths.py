@@ -55,6 +55,15 @@ def test_every_task_is_one_lane_with_two_curves_a_component():
     assert lanes["0"].find("title").text == "one: 3 components in 2 steps"
 
 
+def test_lanes_of_tasks_that_share_nothing_do_not_cross():
+    """Of each column the first task's component is drawn above the second's, whatever the components are called."""
+    paths = {"one": [["a"], ["d"]], "two": [["b"], ["c"]]}
+    found = path_picture_svg(PathPicture(steps=[["a", "b"], ["c", "d"]], tasks=paths, sizes=dict.fromkeys("abcd", 1)))
+    root = ET.fromstring(found)
+    at = {g.find("title").text[0]: float(g.find("rect").get("y")) for g in root.iter("g") if g.get("data-task") is None}
+    assert at["a"] < at["b"] and at["d"] < at["c"]
+
+
 def test_a_task_that_ends_early_ends_before_the_last_column():
     ends = [[float(c.get("cx")) for c in g.findall("circle")] for g in tree(SMALL).iter("g") if g.get("data-task")]
     assert ends[1][1] < ends[0][1] == ends[2][1]

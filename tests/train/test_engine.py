@@ -163,7 +163,7 @@ def test_progress_in_numbers_and_cancel_from_python() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run() -> None:
-    with pytest.raises(InvalidInput, match=r"task1.*NaN or infinite in epoch 1.*learning rate"):
+    with pytest.raises(InvalidInput, match=r"task1.*NaN or infinite in epoch 1.*learning rate.*NaN in the inputs"):
         tiny.learn(tiny.suite(1), learning_rate=1e38)
 
 

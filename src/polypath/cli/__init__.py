@@ -196,7 +196,7 @@ for _function, _panel, _epilog in (
     (prune, _GROW, examples("polypath prune clinic/system --keep 3", "polypath prune clinic/system --keep 0")),
     (schema, _LOOK, examples("polypath schema", "polypath schema --out tasks.schema.json")),
     (report, _LOOK, examples("polypath report runs/part-digits-full")),
-    (recipes, _LOOK, examples("polypath recipes", "polypath recipes --json")),
+    (recipes, _LOOK, examples("polypath recipes", "polypath recipes part/digits   its sizes and variants")),
     (methods, _LOOK, examples("polypath methods", "polypath methods part   every setting of one method")),
     (datasets, _LOOK, examples("polypath datasets", "POLYPATH_DATA=/data polypath datasets --json")),
 ):

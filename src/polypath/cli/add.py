@@ -10,8 +10,8 @@ from polypath.cli.changes import (
     Settings,
     all_or_nothing,
     prepared,
+    read_and_shown,
     show_change,
-    suite_of,
 )
 from polypath.cli.show import AsJson, SystemFolder, note
 from polypath.cli.systems import folder_of
@@ -36,11 +36,11 @@ def add(
     where = folder_of(folder)
     known, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
-        suite = suite_of(files)
+        suite = read_and_shown(files, as_json)
         done = lifecycle.add(where, suite, proof=proof, groups=group, **settings)
     event = done.system.history[-1]
     idle = [name for name in suite.names if name in known and name not in event.tasks]
     if idle:
         note(f"Known already, not learned again: {', '.join(idle)} (polypath update learns known tasks again).")
-    new = ", ".join(name for name in suite.names if name not in known)
-    show_change(done, where, f"Added {new} to {where} ({event.isolation}).", as_json)
+    new = [name for name in suite.names if name not in known]
+    show_change(done, where, f"Added {', '.join(new)} to {where} ({event.isolation}).", as_json, new)

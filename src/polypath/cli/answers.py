@@ -27,7 +27,7 @@ def answers_table(task: str, rows: Iterable[Row]) -> Any:
             shown.append((row["input"], "could not be read", "–"))
         elif "values" in row:
             header = ("input", "value", "")
-            shown.append((row["input"], ", ".join(f"{value:.4g}" for value in row["values"]), ""))
+            shown.append((row["input"], ", ".join(map(_value, row["values"])), ""))
         elif "labels" in row:
             header = ("input", "labels", "probabilities")
             shares = ", ".join(f"{row['probabilities'][label]:.3f}" for label in row["labels"])
@@ -36,6 +36,13 @@ def answers_table(task: str, rows: Iterable[Row]) -> Any:
             shown.append((row["input"], row["label"], f"{row['probability']:.3f}"))
     width = 2 if header[2] == "" else 3
     return listing(f"Answers of {task}", header[:width], [row[:width] for row in shown])
+
+
+def _value(value: float) -> str:
+    """A number in units that nobody knows: "581,037", never 5.81e+05; small ones keep four digits."""
+    from polypath.report.tables import number
+
+    return number(value) if abs(value) >= 1 else f"{value:.4g}"
 
 
 def write_answers(file: Path, task: Task, rows: Iterable[Row]) -> tuple[int, int]:

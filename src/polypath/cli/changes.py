@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polypath.cli.show import note, print_json, print_tables, table
+from polypath.cli.own import importable
+from polypath.cli.show import metric, note, print_json, print_tables, table
 
 if TYPE_CHECKING:
     from polypath.certificate import Certificate
@@ -76,6 +77,7 @@ def prepared(folder: Path, texts: Sequence[str] | None, method: str | None = Non
     from polypath.recipes.experiment import changed_settings
     from polypath.store import Store
 
+    importable(*([method] if method is not None else []))
     store = Store.existing(folder)
     with store.hold():
         manifest = store.manifest()
@@ -96,14 +98,26 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
         raise Cancelled(f"Stopped. {folder} is what it was before the command.") from stop
 
 
-def show_change(change: Change, folder: Path, said: str, as_json: bool) -> None:
-    """What was done, what that did to the other tasks, how to go back."""
+def read_and_shown(files: Sequence[Path], as_json: bool) -> Suite:
+    """The tasks of one file or several; what is in their data is shown before anything is learned."""
+    from polypath.cli.suites import show_data
+
+    suite = suite_of(files)
+    if not as_json:
+        show_data(suite)
+    return suite
+
+
+def show_change(change: Change, folder: Path, said: str, as_json: bool, learned: Sequence[str] = ()) -> None:
+    """What was done, how good what was learned is, what that did to the other tasks, how to go back."""
     certificate = change.certificate
+    metrics = {name: change.system.entries[name].metrics for name in learned}
     if as_json:
         print_json(
             {
                 "system": str(folder),
                 "tasks": list(change.system.tasks),
+                "metrics": metrics,
                 "isolation": change.system.isolation,
                 "identical": certificate.identical if certificate is not None else None,
                 "summary": certificate.summary() if certificate is not None else None,
@@ -112,6 +126,8 @@ def show_change(change: Change, folder: Path, said: str, as_json: bool) -> None:
             }
         )
         return
+    if any(metrics.values()):
+        print_tables(test_table(metrics))
     if certificate is not None and certificate.others:
         print_tables(proof_table(certificate))
     typer.echo(said)
@@ -120,6 +136,12 @@ def show_change(change: Change, folder: Path, said: str, as_json: bool) -> None:
         typer.echo(f"Certificate: {change.path}")
     if change.snapshot is not None:
         note(f"To go back: polypath rollback {folder} {change.snapshot.id}")
+
+
+def test_table(metrics: Mapping[str, Mapping[str, float]]) -> Any:
+    """A line for each test metric of each task."""
+    rows = [(task, name, metric(value)) for task, values in metrics.items() for name, value in values.items()]
+    return table("Test metrics", ("task", "metric", "value"), rows)
 
 
 def proof_table(certificate: Certificate) -> Any:

@@ -9,7 +9,8 @@ import typer
 
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
-from polypath.cli.run import DryRun, Resume, remember_command, tell
+from polypath.cli.own import importable
+from polypath.cli.run import DryRun, Everything, Resume, remember_command, tell
 from polypath.cli.show import AsJson, note
 
 
@@ -39,6 +40,7 @@ def compare(
     ] = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn your tasks with several methods, and say which one to take.
@@ -52,6 +54,7 @@ def compare(
     from polypath.recipes import experiment as experiments
 
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    importable(*chosen)
     values = described(suite)
     values.pop("seed", None)
     title = f"Methods compared: {values.get('name') or suite.stem}"
@@ -61,7 +64,7 @@ def compare(
         # What does not fit is said before anything is trained.
         suites = experiments.fitting(experiment, experiment.seeds[0])
     if dry_run:
-        outcome.show_plan(experiment, experiments.planned(experiment, suites), as_json)
+        outcome.show_plan(experiment, suites, experiments.planned(experiment, suites), as_json, everything)
         return
     if not as_json:
         show_data(next(iter(suites.values())))

@@ -19,7 +19,7 @@ def data_table(suite: Suite) -> Any:
     rows = []
     for one in found:
         sizes = one["examples"]
-        left = [f"{one[key]} {said}" for key, said in LEFT_OUT.items() if one.get(key)]
+        left = [f"{one[key]} {said[one[key] > 1]}" for key, said in LEFT_OUT.items() if one.get(key)]
         rows.append(
             (
                 one["name"],
@@ -34,10 +34,10 @@ def data_table(suite: Suite) -> Any:
     return listing(f"Data of {suite.name}", header, rows, notes(found))
 
 
-LEFT_OUT = {
-    "missing_labels": "without a label",
-    "unreadable_images": "unreadable images",
-    "duplicates_train_test": "test examples also in train",
+LEFT_OUT = {  # what is said of one, and of several
+    "missing_labels": ("without a label", "without a label"),
+    "unreadable_images": ("unreadable image", "unreadable images"),
+    "duplicates_train_test": ("test example also in train", "test examples also in train"),
 }
 
 

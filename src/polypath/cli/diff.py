@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polypath.cli.show import AsJson, SystemFolder, listing, print_json, print_tables, scaled
+from polypath.cli.show import AsJson, SystemFolder, listing, metric, print_json, print_tables, scaled
 from polypath.cli.systems import folder_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def show(found: Difference, folder: str) -> None:
     rows = [
         ("tasks added", _names(found.added)),
         ("tasks removed", _names(found.removed)),
-        ("tasks renamed", _names(tuple(f"{old} -> {new}" for old, new in found.renamed.items()))),
+        ("tasks renamed", _names(tuple(f"{old} → {new}" for old, new in found.renamed.items()))),
         ("tasks changed", _names(found.altered)),
         ("components added", _names(found.components_added)),
         ("components removed", _names(found.components_removed)),
@@ -51,7 +51,7 @@ def show(found: Difference, folder: str) -> None:
     ]
     tables = [listing(f"{folder}: from {found.before} to {found.after}", ("what", "which"), rows)]
     if found.metrics:
-        changes = [(one.task, one.metric, _figure(one.before), _figure(one.after)) for one in found.metrics]
+        changes = [(one.task, one.metric, metric(one.before), metric(one.after)) for one in found.metrics]
         tables.append(listing("Test metrics", ("task", "metric", found.before, found.after), changes))
     print_tables(*tables)
 
@@ -59,7 +59,3 @@ def show(found: Difference, folder: str) -> None:
 def _names(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return (", ".join(names[:8]) + more) or "–"
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

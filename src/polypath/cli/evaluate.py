@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli.show import AsJson, SystemFolder, note, print_json, print_tables, table
+from polypath.cli.show import AsJson, SystemFolder, metric, note, print_json, print_tables, table
 from polypath.cli.systems import opened
 
 
@@ -34,11 +34,8 @@ def evaluate(
     if as_json:
         print_json(scores)
         return
-    metrics = list(dict.fromkeys(metric for values in scores.values() for metric in values))
-    rows = [
-        (task, *(f"{values[metric]:.4f}" if metric in values else "–" for metric in metrics))
-        for task, values in scores.items()
-    ]
+    metrics = list(dict.fromkeys(name for values in scores.values() for name in values))
+    rows = [(task, *(metric(values.get(name)) for name in metrics)) for task, values in scores.items()]
     print_tables(table(f"Test metrics of {folder}", ("task", *metrics), rows))
     absent = [name for name in system.tasks if name not in scores]
     if absent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,18 +11,19 @@ from polypath.cli.show import AsJson, SystemFolder, listing, print_json, print_t
 from polypath.cli.systems import folder_of, opened
 
 if TYPE_CHECKING:
-    from polypath.store import Snapshot
+    from polypath.store import Event, Snapshot
 
 
 def history(folder: SystemFolder, as_json: AsJson = False) -> None:
-    """What happened to a system, and the snapshots it can be rolled back to."""
+    """What happened to a system, also what a rollback took back, and the snapshots it can be rolled back to."""
     from polypath.removal import damaged_certificates
+    from polypath.store.events import alone, logged
 
     system = opened(folder)
     kept = system.snapshots()
     damaged = damaged_certificates(folder_of(folder))
     if as_json:
-        events = [event.model_dump(mode="json") for event in system.history]
+        events = [{**event.model_dump(mode="json"), "undone": undone} for event, undone in logged(system.history)]
         print_json(
             {
                 "history": events,
@@ -31,20 +33,21 @@ def history(folder: SystemFolder, as_json: AsJson = False) -> None:
             }
         )
         return
-    events_table = listing(
-        f"History of {folder}",
-        ("when", "what", "isolation", "tasks"),
-        [(event.at, _said(event), event.isolation or "–", ", ".join(event.tasks)) for event in system.history],
-    )
+    rows, said = told(system.history)
+    events_table = listing(f"History of {folder}", ("when", "what", "isolation", "tasks"), rows)
     snapshots = listing(
         "Snapshots, oldest first",
         ("snapshot", "its last event", "when", "tasks", "size"),
         [
             (
                 one.id,
-                "damaged" if one.damaged else _said(one.event) if one.event is not None else "–",
+                said.get(alone(one.event).model_dump_json(), _what(one.event))
+                if one.event
+                else "damaged"
+                if one.damaged
+                else "–",
                 one.event.at if one.event is not None else "–",
-                ", ".join(one.tasks) if len(one.tasks) <= 8 else f"{len(one.tasks)} tasks",
+                _some(one.tasks),
                 scaled(one.size_bytes, "B"),
             )
             for one in kept
@@ -105,8 +108,53 @@ def prune(
         )
 
 
-def _said(event: Any) -> str:
-    return f"rolled back to {event.config['snapshot']}" if event.what == "rolled back" else str(event.what)
+def told(history: Sequence[Event]) -> tuple[list[tuple[str, str, str, str]], dict[str, str]]:
+    """The history for people: (when, what, isolation, tasks), oldest first; and what is said of every event.
+
+    A task that is updated is forgotten and learned again: two events, one line. What a rollback took back is marked.
+    """
+    from polypath.store.events import logged
+
+    rows, said = [], {}
+    known: set[str] = set()
+    updating: set[str] = set()  # tasks that are still to be learned again
+    updated = ""
+    for event, undone in logged(history):
+        what, tasks = _what(event), " → ".join(event.tasks) if event.what == "renamed" else _some(event.tasks)
+        if what == "updated":
+            updating, updated = set(event.tasks), tasks
+        elif what == "learned" and updating:
+            what, tasks = "updated", updated
+            updating -= set(event.tasks)
+        elif (
+            what == "learned" and event.run is None
+        ):  # in a system that was there; the stages of `learn` name their run
+            new = [name for name in event.tasks if name not in known]
+            what, tasks = ("added", _some(new)) if new else ("updated", tasks)
+        known = _after(event, known)
+        said[event.model_dump_json()] = what
+        if not updating:
+            rows.append((event.at, f"{what} (undone)" if undone else what, event.isolation or "–", tasks or "–"))
+    return rows, said
+
+
+def _what(event: Event) -> str:
+    return f"rolled back to {event.config['snapshot']}" if event.what == "rolled back" else event.what
+
+
+def _after(event: Event, known: set[str]) -> set[str]:
+    """The tasks that there are after an event."""
+    if event.what == "removed":
+        return known - set(event.tasks)
+    if event.what == "renamed":
+        return known - {event.tasks[0]} | {event.tasks[1]}
+    if event.what == "rolled back":
+        return set(event.tasks) or known  # earlier versions did not write down which
+    return known | set(event.tasks)
+
+
+def _some(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= 8 else f"{len(tasks)} tasks"
 
 
 def _plain(one: Snapshot) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polypath.cli.show import AsJson, SystemFolder, note, number, print_json, print_tables, scaled, table
+from polypath.cli.history import told
+from polypath.cli.show import AsJson, SystemFolder, listing, note, number, print_json, print_tables, scaled, table
 from polypath.cli.systems import opened
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def inspect(
         print_json({**found, **details(system)} if full else found)
     else:
         more = details(system)
-        print_tables(*_tables(found, more, folder, full))
+        print_tables(*_tables(found, more, told(system.history)[0], folder, full))
     if paths is not None:
         note(f"Paths: {paths}")
 
@@ -145,7 +146,9 @@ def details(system: System) -> dict[str, Any]:
     }
 
 
-def _tables(found: dict[str, Any], more: dict[str, Any], folder: str, full: bool) -> list[Any]:
+def _tables(
+    found: dict[str, Any], more: dict[str, Any], events: list[tuple[str, str, str, str]], folder: str, full: bool
+) -> list[Any]:
     metrics = list(dict.fromkeys(metric for task in found["tasks"] for metric in task["metrics"]))
     rows = [
         (
@@ -177,10 +180,7 @@ def _tables(found: dict[str, Any], more: dict[str, Any], folder: str, full: bool
         ]
         told = f"{full_layers['fits']} more task(s) that own {full_layers['share']:.0%} of every layer fit."
         tables.append(table("Capacity", ("layer", "weights", "free", "fits"), free, (told,)))
-    events = [
-        (event["at"], event["what"], event["isolation"] or "–", ", ".join(event["tasks"])) for event in more["history"]
-    ]
-    tables.append(table("History", ("when", "what", "isolation", "tasks"), events))
+    tables.append(listing("History", ("when", "what", "isolation", "tasks"), events))
     if full:
         parts = [
             (part["name"], part["kind"], scaled(part["size_bytes"], "B"), part["sha256"][:12], ", ".join(part["users"]))

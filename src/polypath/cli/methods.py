@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from polypath.cli.own import importable
 from polypath.cli.show import AsJson, listing, print_json, print_tables
 from polypath.core.config import Config
 
@@ -45,6 +46,7 @@ def methods(
 def _about(name: str) -> dict[str, Any]:
     from polypath.methods import method_class
 
+    importable(name)
     cls = method_class(name)
     meanings = meanings_of(cls.config_class)
     settings = {

@@ -28,7 +28,11 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; it reaches the same result.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the resolved configuration and what every task costs; train nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show what is in the data, what every task costs and the settings; train nothing."),
+]
+Everything = Annotated[
+    bool, typer.Option("--all", help="With --dry-run: every setting, not only those that differ from their defaults.")
 ]
 
 
@@ -51,6 +55,7 @@ def run(
     ] = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: learn every variant with every seed, print the table, write report.html.
@@ -70,7 +75,8 @@ def run(
         chosen = [seed]
     experiment = experiments.experiment_of(recipe, size, overrides or (), chosen, variant or ())
     if dry_run:
-        outcome.show_plan(experiment, experiments.planned(experiment), as_json)
+        suites = experiments.suites_of(experiment, experiment.seeds[0])
+        outcome.show_plan(experiment, suites, experiments.planned(experiment, suites), as_json, everything)
         return
     folder = out or _default_folder(experiment, resume)
     words = ["run", recipe, *([f"--{size}"] if size != "full" else [])]

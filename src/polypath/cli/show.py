@@ -72,6 +72,13 @@ def scaled(value: float | None, unit: str = "") -> str:
     return shown(None if value is None else {"mean": value}, unit)
 
 
+def metric(value: float | None) -> str:
+    """A test metric: four decimals, "0.7913"; large errors, in the units of the data, as people write numbers."""
+    from polypath.report.tables import number as shown
+
+    return "–" if value is None else f"{value:.4f}" if abs(value) < 100 else shown(value)
+
+
 def flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
     """(path, value) of every plain value of a configuration, in the paths that --set takes."""
     if isinstance(values, Mapping) and values:

@@ -22,8 +22,13 @@ def described(file: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: it cannot be read, or is neither.
     """
+    from polypath.core.errors import InvalidInput
     from polypath.data.tasks_file import load_own
 
+    if file.is_dir():
+        inside = file / "tasks.yaml"
+        hint = f"give {inside}" if inside.exists() else f"`polypath init {file}` makes a first tasks.yaml in it"
+        raise InvalidInput(f"{file}: is a folder, and a file that names tasks is required; {hint}")
     content = _kind(file)
     if content is None:
         return {"kind": "own", **load_own(file)}

@@ -9,7 +9,8 @@ import typer
 
 from polypath.cli import outcome
 from polypath.cli.errors import resumable
-from polypath.cli.run import DryRun, Overrides, Resume
+from polypath.cli.own import importable
+from polypath.cli.run import DryRun, Everything, Overrides, Resume
 from polypath.cli.show import AsJson
 from polypath.cli.suites import described, placed, show_data
 
@@ -33,6 +34,7 @@ def train(
     ] = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn your own tasks: what is in the data is shown first, then a table of results, report.html and a system."""
@@ -44,7 +46,7 @@ def train(
         ((name, variant),) = experiment.variants.items()
         suites = experiments.fitting(experiment, experiment.seeds[0])
     if dry_run:
-        _show_plan(experiment, suites[name], as_json)
+        _show_plan(experiment, suites, as_json, everything)
         return
     words = ["train", str(suite), "--method", method, "--out", str(out)]
     words += [word for text in overrides or () for word in ("--set", text)]
@@ -64,6 +66,7 @@ def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> 
     from polypath.recipes import experiment as experiments
 
     values = described(file)
+    importable(method)
     name = method_class(method).name
     return experiments.altered(
         experiments.Experiment.of(
@@ -81,16 +84,12 @@ def experiment_of(file: Path, method: str, overrides: Any, seed: int | None) -> 
     )
 
 
-def _show_plan(experiment: Experiment, suite: Suite, as_json: bool) -> None:
+def _show_plan(experiment: Experiment, suites: dict[str, Suite], as_json: bool, everything: bool) -> None:
     from polypath.cli.data_table import about
     from polypath.recipes import experiment as experiments
 
-    plan = experiments.planned(experiment, {name: suite for name in experiment.variants})
-    if as_json:
-        plan = {**plan, "data": [about(data) for data in suite]}
-    else:
-        show_data(suite)
-    outcome.show_plan(experiment, plan, as_json)
+    plan = {**experiments.planned(experiment, suites), "data": [about(data) for data in suites[experiment.main]]}
+    outcome.show_plan(experiment, suites, plan, as_json, everything)
 
 
 def _learn(experiment: Experiment, suite: Suite, out: Path, resume: bool) -> None:

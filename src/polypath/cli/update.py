@@ -14,8 +14,8 @@ from polypath.cli.changes import (
     Settings,
     all_or_nothing,
     prepared,
+    read_and_shown,
     show_change,
-    suite_of,
 )
 from polypath.cli.show import AsJson, SystemFolder
 from polypath.cli.systems import folder_of
@@ -48,7 +48,8 @@ def update(
     where = folder_of(folder)
     _, settings = prepared(where, overrides, method)
     with all_or_nothing(where):
-        suite = suite_of(files)
+        suite = read_and_shown(files, as_json)
         done = lifecycle.update(where, suite, task, proof=proof, further=further, groups=group, **settings)
-    said = f"Updated {', '.join(task or suite.names)} in {where} ({done.system.isolation})."
-    show_change(done, where, said, as_json)
+    names = list(task or suite.names)
+    said = f"Updated {', '.join(names)} in {where} ({done.system.isolation})."
+    show_change(done, where, said, as_json, names)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+MOST_SHOWN = 40  # names in a message: every method and every recipe, not every task of a large system
 
 
 class PolypathError(Exception):
@@ -33,7 +36,8 @@ class UnknownName(PolypathError, KeyError):
 
     def _text(self) -> str:
         close = nearest(self.received, self.known)
-        shown = ", ".join(self.known[:12]) + (", ..." if len(self.known) > 12 else "")
+        more = f" and {len(self.known) - MOST_SHOWN:,} more" if len(self.known) > MOST_SHOWN else ""
+        shown = ", ".join(sorted(self.known, key=_in_order)[:MOST_SHOWN]) + more
         hint = f" Did you mean {close!r}?" if close else ""
         return f"unknown {self.kind} {self.received!r}.{hint} Known: {shown or '(none)'}."
 
@@ -71,6 +75,11 @@ class WorkerLost(PolypathError):
 
 class Cancelled(PolypathError):
     """The run was stopped from outside (Ctrl-C or `Run.cancel`); what is finished is on disk."""
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts as people do: task2 before task10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def nearest(received: str, known: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, SealedError, UnknownName, collect
+from polypath.core.preprocess import ImagePreprocess, TablePreprocess
 from polypath.core.task import Classification, MultiLabel, Task
 
 
@@ -186,7 +187,10 @@ class TaskData:
 
 
 def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
-    """Sentences about what is wrong with the targets of one split; empty where all is well."""
+    """Sentences about what is wrong with the targets and the first input of one split; empty where all is well.
+
+    Inputs of a source that streams were checked where it was made; decoding one takes time.
+    """
     targets = examples.targets
     if len(examples) == 0:
         return [f"{split} is empty; at least one example is required"]
@@ -195,6 +199,8 @@ def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
     low, high = int(examples.index.min()), int(examples.index.max())
     if low < 0 or high >= len(examples.source):
         return [f"{split} picks row {low if low < 0 else high} of its source, which has {len(examples.source)} rows"]
+    if not examples.source.streams and (wrong := _check_row(task, examples.inputs(slice(1)), split)):
+        return wrong
     if targets.is_floating_point() and not torch.isfinite(targets).all():
         bad = (~torch.isfinite(targets)).reshape(len(targets), -1).any(1).nonzero().flatten()[:5].tolist()
         return [f"{split} has NaN or infinite targets at rows {bad}"]
@@ -205,6 +211,27 @@ def check_examples(task: Task, examples: Examples, split: str) -> list[str]:
         return [f"{split} targets must have shape {wanted}, received {tuple(targets.shape)}"]
     if isinstance(task.target, MultiLabel) and not ((targets == 0) | (targets == 1)).all():
         return [f"{split} targets of a multi-label task must be 0 or 1"]
+    return []
+
+
+def _check_row(task: Task, row: torch.Tensor, split: str) -> list[str]:
+    """Whether a decoded row, (1, ...), is what the task's preprocess keeps, and encoded what its network takes."""
+    preprocess, received = task.preprocess, f"{tuple(row.shape[1:])} {row.dtype}"
+    types: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.int64, torch.int32)  # encode makes floats
+    if isinstance(preprocess, ImagePreprocess):
+        shape: tuple[int, ...] = (preprocess.channels, preprocess.height, preprocess.width)
+        types = (torch.uint8, torch.float32)
+    elif isinstance(preprocess, TablePreprocess):
+        shape = (len(preprocess.columns),)
+    else:
+        shape, types = (preprocess.length,), (torch.int64, torch.int32)
+    if tuple(row.shape[1:]) != shape or row.dtype not in types:
+        kinds = " or ".join(str(kind).removeprefix("torch.") for kind in types)
+        remedy = f"task.preprocess.decode(...) makes them from {preprocess.kind} data"
+        return [f"{split} inputs must be rows of shape {shape}, {kinds}, received {received}; {remedy}"]
+    made = tuple(preprocess.encode(row).shape[1:])
+    if made != task.inputs.shape:
+        return [f"inputs of the task have shape {task.inputs.shape}, but its preprocess makes {made}; make them equal"]
     return []
 
 

@@ -34,7 +34,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(name, path)
     except OSError as error:
         _remove(name)
-        raise StoreError(f"{path} could not be written ({error}); what was there before is unchanged") from error
+        ours = str(error.filename or "").endswith(".part")  # a name that nobody has ever seen
+        said = error.strerror if ours else error
+        raise StoreError(f"{path} could not be written ({said}); what was there before is unchanged") from error
     except BaseException:
         _remove(name)
         raise

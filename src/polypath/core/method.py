@@ -101,5 +101,13 @@ def paced_epochs(config: Config, epochs: int) -> dict[str, Any]:
     values = config.model_dump(include={"epochs", "decay_at"})
     found: dict[str, Any] = {"epochs": max(1, epochs)}
     if values.get("decay_at"):
-        found["decay_at"] = tuple(round(at * found["epochs"] / values["epochs"]) for at in values["decay_at"])
+        found["decay_at"] = moved(values["decay_at"], values["epochs"], found["epochs"])
     return found
+
+
+def moved(points: Sequence[int], epochs: int, to: int) -> tuple[int, ...]:
+    """Epochs of a training of length `epochs`, in proportion in one of length `to`; the first at the earliest.
+
+    Epoch 0 would lower the rate before anything is learned, and for good.
+    """
+    return tuple(max(1, round(at * to / epochs)) for at in points)

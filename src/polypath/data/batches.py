@@ -10,7 +10,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, Examples, TaskData
 from polypath.core.preprocess import ImagePreprocess
 from polypath.core.task import Regression
-from polypath.data.augment import augment as augmented
+from polypath.data.augment import augment as changed
 
 
 def epoch_indices(n: int, size: int, generator: torch.Generator, drop_last: bool = False) -> list[torch.Tensor]:
@@ -97,13 +97,20 @@ def finish(
 ) -> Batch:
     """Move decoded inputs to the device (still compact), augment and encode them there; scale regression targets."""
     inputs = inputs.to(device, non_blocking=True)
-    preprocess = data.task.preprocess
     if augment and data.augment:
         if generator is None:
             raise InvalidInput(f"task {data.name!r} augments its training images: a generator is required")
-        colour = preprocess.mean if isinstance(preprocess, ImagePreprocess) else None
-        inputs = augmented(inputs, data.augment, generator, colour)
-    return Batch(preprocess.encode(inputs), scaled(data, targets.to(device, non_blocking=True)))
+        inputs = augmented(data, inputs, generator)
+    return Batch(data.task.preprocess.encode(inputs), scaled(data, targets.to(device, non_blocking=True)))
+
+
+def augmented(data: TaskData, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Decoded inputs as the task augments them; the very tensor where it does not."""
+    if not data.augment:
+        return inputs
+    preprocess = data.task.preprocess
+    colour = preprocess.mean if isinstance(preprocess, ImagePreprocess) else None
+    return changed(inputs, data.augment, generator, colour)
 
 
 def scaled(data: TaskData, targets: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -30,6 +30,9 @@ from polypath.nn.policy import BLOCKS, PolicyNetwork
 from polypath.nn.residual import ResidualConfig
 from polypath.ops.policies import drawn_policy, sharing_loss, skipping_loss, soft_sample
 
+DRAW_EPOCHS = 10
+"""Where passes are few, several policies are trained only if each gets so many: one says nothing of a network."""
+
 
 class AdaShareConfig(JointConfig):
     """Settings of AdaShare; training of the final network is `polypath.methods.training.JointConfig`'s.
@@ -37,14 +40,15 @@ class AdaShareConfig(JointConfig):
     Args:
         backbone: a `resnet18`.
         search_epochs: of the search; an epoch after the warm-up is one pass of the weights and one of the policies.
-        warmup_epochs: of these, with every block run (the authors: a fifth).
+        warmup_epochs: of these, with every block run (the authors: a fifth); less than all.
         policy_share: of the training examples that teach the policies; the rest teaches the weights.
         search_rate: learning rate of the weights in the search (SGD, momentum 0.9, weight decay 1e-4).
         policy_rate: of the policies (Adam, weight decay 5e-4).
         temperature, cooling: of the soft samples, and its factor after every epoch.
         curriculum_every: epochs after which the search opens one more block, the last one first; others run.
         skip_weight, share_weight: of the two losses on policies.
-        draws: policies drawn after the search; each is trained, the best by validation loss is kept.
+        draws: policies drawn after the search; each is trained, the best by validation loss is kept. Blocks that the
+            search has not opened have no policy, and run.
     """
 
     backbone: Described = Field("resnet18", validate_default=True)
@@ -59,6 +63,25 @@ class AdaShareConfig(JointConfig):
     skip_weight: float = Field(0.05, ge=0)
     share_weight: float = Field(0.05, ge=0)
     draws: int = Field(8, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup_epochs >= self.search_epochs:
+            raise ValueError(
+                "warmup_epochs must be less than search_epochs, for no policy is learned in the warm-up; received "
+                f"{self.warmup_epochs} of {self.search_epochs}"
+            )
+        if self.evaluate_every:
+            raise ValueError(
+                "evaluate_every must be 0: what it would measure are the networks of drawn policies, of which all but "
+                f"one are thrown away; received {self.evaluate_every}"
+            )
+        return self
+
+    def opened(self, epoch: int) -> int:
+        """How many blocks, counted from the last, have policies in an epoch of the search."""
+        since = epoch - self.warmup_epochs
+        return min(BLOCKS, 1 + since // self.curriculum_every) if since >= 0 else 0
 
 
 class AdaShare(Method[AdaShareConfig]):
@@ -83,11 +106,23 @@ class AdaShare(Method[AdaShareConfig]):
         return PolicyNetwork(ResidualConfig(backbone=self.config.backbone, inputs=inputs, seed=seed))
 
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
-        """A quarter of the passes searches; the rest trains as many of the drawn policies as it reaches for."""
-        search = max(1, passes // 4)
-        draws = min(self.config.draws, max(1, passes - search))
-        final = paced_epochs(self.config, (passes - search) // draws)
-        return {**final, "search_epochs": search, "warmup_epochs": search // 5, "draws": draws}
+        """A quarter of the passes searches, the rest trains draws.
+
+        The curriculum opens blocks in proportion, and soon enough for all where there are epochs for it; there are as
+        many draws as can each have `DRAW_EPOCHS`, one at least.
+        """
+        config, given = self.config, self.config.model_fields_set
+        search = config.search_epochs if "search_epochs" in given else max(1, passes // 4)
+        warmup = config.warmup_epochs if "warmup_epochs" in given else search // 5
+        every = min(config.curriculum_every * search // config.search_epochs, (search - warmup - 1) // (BLOCKS - 1))
+        draws = min(config.draws, max(1, (passes - search) // DRAW_EPOCHS))
+        return {
+            **paced_epochs(config, (passes - search) // draws),
+            "search_epochs": search,
+            "warmup_epochs": warmup,
+            "curriculum_every": max(1, every),
+            "draws": draws,
+        }
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all tasks, known ones included; their policies are searched again."""
@@ -108,13 +143,15 @@ class AdaShare(Method[AdaShareConfig]):
                 "validation split; build the suite with validation=0.1 or so, or set draws=1"
             )
         logits = self._search(network, data, run)
+        always = BLOCKS - config.opened(config.search_epochs - 1)  # blocks without a learned policy
         best: tuple[float, PolicyNetwork] | None = None
         for draw in range(config.draws):
             candidate = self._fresh(network, derive(run.seed, "draw", draw) % 2**32)
             stream = run.rng("policies", draw)
             for name, table in logits.items():
-                probabilities = table.detach().softmax(1)[:, 0].tolist()
-                candidate.set_policy(name, drawn_policy(table, stream), probabilities)
+                learned = table.detach()[always:]
+                probabilities = [1.0] * always + learned.softmax(1)[:, 0].tolist()
+                candidate.set_policy(name, [True] * always + drawn_policy(learned, stream), probabilities)
             run.place(candidate)
             self._train(candidate, data, run, f"draw {draw}")
             loss = 0.0
@@ -143,7 +180,7 @@ class AdaShare(Method[AdaShareConfig]):
             network,
             data,
             run,
-            self.config.changed(evaluate_every=0),
+            self.config,
             optimizers={names[0]: optimizer_of(self.config, network.trainable(moving))},
             groups=[names],
             moving=moving,
@@ -173,13 +210,11 @@ class AdaShare(Method[AdaShareConfig]):
         }
         for epoch in run.epochs(config.search_epochs, steps=steps, **held):
             made.train()
-            warm = epoch < config.warmup_epochs
-            since = epoch - config.warmup_epochs
-            opened = min(BLOCKS, 1 + max(since, 0) // config.curriculum_every)
-            heat = config.temperature * config.cooling ** max(since, 0)
-            losses = self._pass(made, halves[0], logits, 0 if warm else opened, heat, run, optimizers["weights"], epoch)
-            run.log(epoch=epoch, search_loss=losses, opened=0 if warm else opened)
-            if not warm:
+            opened = config.opened(epoch)
+            heat = config.temperature * config.cooling ** max(epoch - config.warmup_epochs, 0)
+            losses = self._pass(made, halves[0], logits, opened, heat, run, optimizers["weights"], epoch)
+            run.log(epoch=epoch, search_loss=losses, opened=opened)
+            if opened:
                 self._pass(made, halves[1], logits, opened, heat, run, optimizers["policies"], epoch)
         return logits
 

@@ -278,6 +278,8 @@ class Learner:
         for part, entry in self.older:
             network.soften(part, entry, None)
         network.count_picks(self.item.name)
+        if self.widths is not None and self.level < self.widths.last:
+            network.keep_width(self.item.name, self.widths.part(self.level))
         log.info("task %r keeps its goal of %.4g at sparsity %g", self.item.name, goal, sparsity)
 
     def _missed(self, reached: float, goal: float) -> float:

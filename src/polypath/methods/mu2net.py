@@ -216,7 +216,7 @@ class Search:
         return Shared(
             root=self.network.config.root,
             inputs=self.network.config.inputs,
-            data=TaskData(self.data.task, self.data.train, self.data.val),
+            data=TaskData(self.data.task, self.data.train, self.data.val, augment=self.data.augment),
             validation=self._validation,
             sources={name: self._source(name) for name in names},
             cycles=config.cycles_of.get(self.data.name, config.cycles),
@@ -332,7 +332,7 @@ class Search:
         if best is None:
             raise InvalidInput(
                 f"task {task!r}: the outputs of every child became NaN or infinite; use lower learning rates "
-                "(hyperparameters.learning_rate), or precision='32-true' if it was not set"
+                "(hyperparameters.learning_rate), or precision='32-true' if it was not set; look for NaN in the inputs"
             )
         network.count_selections(task, {number: n for number, n in counts.items() if number < self.evolution.first})
         if best.number in network.models and best.number < self.evolution.first:

@@ -16,12 +16,13 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
-from polypath.core.method import Isolation, Method, Stage, paced_epochs
+from polypath.core.method import Isolation, Method, Stage, moved, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
+from polypath.methods.names import tell_strangers
 from polypath.methods.together import Objective, reads_shared, same_inputs
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.backbones import BACKBONES, Described, backbone, common_inputs
@@ -103,6 +104,7 @@ class MultiPath(Method[MultiPathConfig]):
         unknown = sorted(set(config.teachers) - {task.name for task in tasks})
         if unknown:
             raise InvalidInput(f"teachers: {unknown} are none of the tasks {[task.name for task in tasks]}")
+        tell_strangers("branches", config.branches, [task.name for task in tasks])
         values: dict[str, Any] = {"backbone": config.backbone, "inputs": inputs.model_dump(), "cuts": cuts}
         values |= {"exits": config.exits, "branches": self._branches(tasks, len(cuts), run), "seed": run.seed}
         return MultiPathNet(MultiPathNetConfig.of(values, "method"))
@@ -205,7 +207,7 @@ class MultiPath(Method[MultiPathConfig]):
         epochs = config.teacher_epochs or config.epochs
         plan = config.changed(
             epochs=epochs,
-            decay_at=tuple(round(at * epochs / config.epochs) for at in config.decay_at),
+            decay_at=moved(config.decay_at, config.epochs, epochs),
             patience=0,
             evaluate_every=0,
         )

@@ -30,7 +30,8 @@ from polypath.data.pipeline import Pipeline, once, varied
 from polypath.methods.jobs import Job, Shared, Source, steps_of
 from polypath.methods.prefix import CHUNK, Prefix, store_of
 from polypath.metrics import LOWER_IS_BETTER, main_metric, measure
-from polypath.nn.roots import layer_of, new_layer
+from polypath.nn.mixed import sound
+from polypath.nn.roots import layer_of, new_layer, open_slots
 from polypath.search.evolution import Gene
 from polypath.search.hyperparameters import Value
 
@@ -107,14 +108,15 @@ class Offspring:
         self.device = torch.device(shared.device)
         self.layers = [self._layer(gene) for gene in job.genes]
         trained = [index for index, gene in enumerate(job.genes) if gene.action != "share"]
-        self.first = trained[0]
+        self.first = self._cut(trained[0])
         self.trained = {job.genes[index].slot: self.layers[index] for index in trained}
         self.parameters = [p for layer in self.trained.values() for p in layer.parameters()]
+        momentum = float(job.hyperparameters["momentum"])
         self.optimizer = torch.optim.SGD(
             self.parameters,
             lr=float(job.hyperparameters["learning_rate"]),
-            momentum=float(job.hyperparameters["momentum"]),
-            nesterov=bool(job.hyperparameters["nesterov"]),
+            momentum=momentum,
+            nesterov=bool(job.hyperparameters["nesterov"]) and momentum > 0,  # the same without; torch refuses it
             foreach=True,
         )
         self._inherit_momentum()
@@ -144,6 +146,13 @@ class Offspring:
             values = {key: tensor.clone() for key, tensor in values.items()}
         made.load_state_dict(values, assign=True)
         return _placed(made).requires_grad_(gene.action == "clone")
+
+    def _cut(self, lowest: int) -> int:
+        """Frozen layers that can be computed apart: those below the lowest trained one, or below its residual block."""
+        uncut = open_slots(self.shared.root, self.shared.inputs)
+        while lowest and self.job.genes[lowest - 1].slot in uncut:
+            lowest -= 1
+        return lowest
 
     def _check_head(self, gene: Gene, source: Source) -> None:
         wanted = self.shared.data.task.target.outputs
@@ -223,7 +232,7 @@ class Offspring:
             yield Batch(self.frozen_outputs("train", part, stream), targets)
 
     def frozen_outputs(self, split: Split, rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-        """What the first trained layer receives for some examples: no gradients, nothing kept for the backward pass.
+        """What the layers of `trained_outputs` receive for some examples, without gradients.
 
         Args:
             split: training images are varied, validation images are not.
@@ -231,12 +240,15 @@ class Offspring:
             stream: for the variations.
         """
         data = self.shared.data
-        if self.prefix is not None and (split == "val" or self.pipeline is None or self.pipeline.deterministic):
+        still = not data.augment and (self.pipeline is None or self.pipeline.deterministic)
+        if self.prefix is not None and (split == "val" or still):
             with torch.no_grad(), self._autocast():
                 return self.prefix.outputs(split, rows)
         examples = data.train if split == "train" else data.val
         assert examples is not None
         inputs = examples.inputs(rows).to(self.device)
+        if split == "train":
+            inputs = batches.augmented(data, inputs, stream)
         if split == "train" and self.pipeline is not None:
             inputs = varied(inputs, self.pipeline, stream)
         inputs = once(inputs)
@@ -247,7 +259,7 @@ class Offspring:
         return value
 
     def trained_outputs(self, value: torch.Tensor) -> torch.Tensor:
-        """Outputs of the child from what its lowest trained layer receives."""
+        """Outputs of the child from `frozen_outputs`: the layers from its lowest trained one on."""
         for layer in self.layers[self.first :]:
             value = layer(value)
         return value
@@ -255,7 +267,7 @@ class Offspring:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.shared.precision != "bf16-mixed":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return sound(torch.autocast(self.device.type, dtype=torch.bfloat16), self.device)
 
     @torch.no_grad()
     def _round_traces(self) -> None:

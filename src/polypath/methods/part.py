@@ -5,7 +5,9 @@ Paper: PaRT - parallel learning towards robust and transparent AI (2022), sectio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import ClassVar, Literal, Self
 
@@ -13,13 +15,15 @@ import torch
 from pydantic import Field, model_validator
 
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Batch, TaskData
 from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.nn.grid import Grid, GridConfig, read_paths
+
+log = logging.getLogger(__name__)
 
 
 class PaRTConfig(Config):
@@ -37,7 +41,8 @@ class PaRTConfig(Config):
         learning_rate: of Adam (betas 0.9 and 0.999, eps 1e-8).
         halve_at: epochs at whose start the learning rate is halved.
         weight_decay: of Adam; the paper uses none.
-        order: of the tasks in sequential mode; `random` is drawn from the seed.
+        order: in which tasks are learned in sequential mode; `random` is drawn from the seed. Their paths and heads
+            are the same in every order.
         evaluate_every: test metrics every so many epochs (recorded, never used); 0 for the end only.
     """
 
@@ -86,12 +91,23 @@ class PaRT(Method[PaRTConfig]):
         return "joint" if self.config.mode == "parallel" else "exact"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Grid:
-        """The grid with all its modules and no task."""
+        """The grid with all its modules and no task; the tasks' positions in it are those of the suite.
+
+        Raises:
+            InvalidInput: tasks that are no images with one channel count, or a path that does not fit the grid.
+            UnknownName: paths are given, but for none of the tasks.
+        """
         config = self.config
         channels = {task.inputs.shape[0] for task in tasks if task.inputs.kind == "image"}
         if len(channels) != 1 or any(task.inputs.kind != "image" for task in tasks):
             kinds = sorted({f"{task.inputs.kind} {task.inputs.shape}" for task in tasks})
             raise InvalidInput(f"part needs image tasks with one channel count, received {kinds}")
+        paths, names = self._paths(), [task.name for task in tasks]
+        strange = tuple(name for name in paths if name not in names)
+        if strange and len(strange) == len(paths):
+            raise UnknownName("task in paths", strange[0], names)
+        if strange:
+            _tell_strange(strange)
         values = {
             "layout": config.layout,
             "modules": config.modules,
@@ -101,10 +117,12 @@ class PaRT(Method[PaRTConfig]):
             "norm": config.norm,
             "private": config.mode == "single",
             "pretrained": config.pretrained,
-            "paths": self._paths(),
+            "paths": paths,
             "seed": run.seed,
         }
-        return Grid(GridConfig.of(values, "method"))
+        grid = Grid(GridConfig.of(values, "method"))
+        grid.reserve(names)
+        return grid
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task on the path this configuration sets for it, else on a drawn one.
@@ -184,3 +202,9 @@ class PaRT(Method[PaRTConfig]):
                 if taken == config.batch_set:
                     left.add(item.name)
             waiting = [item for item in data if item.name in left]
+
+
+@lru_cache(maxsize=16)
+def _tell_strange(names: tuple[str, ...]) -> None:
+    """Log once that paths are given for tasks that the suite does not have: later ones, or misspelt ones."""
+    log.warning("paths: no task of the suite is called %s; they wait for tasks that are added later", list(names))

@@ -109,6 +109,8 @@ class Prefix:
         depth, value = self._begun(split, rows)
         for layer in self.layers[depth:]:
             value = layer(value)
+            if isinstance(value, torch.Tensor):
+                value = _turned(_features_last(value))
         return _features_last(value)
 
     def _begun(self, split: str, rows: torch.Tensor) -> tuple[int, torch.Tensor]:
@@ -126,8 +128,12 @@ def _features_last(value: torch.Tensor) -> torch.Tensor:
 
 
 def _turned(value: torch.Tensor) -> torch.Tensor:
-    """The view that layers take: strides are the same however the value came here, for kernels are chosen by them."""
-    return value.permute(0, 3, 1, 2) if value.ndim == 4 else value
+    """The view that layers take: strides are the same however the value came here, for kernels are chosen by them.
+
+    Also those of sides of length 1 (a 1x1 map), of which `contiguous` takes no notice.
+    """
+    plain = value.contiguous().flatten().view(value.shape)
+    return plain.permute(0, 3, 1, 2) if plain.ndim == 4 else plain
 
 
 @dataclass

@@ -18,13 +18,14 @@ from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
+from polypath.methods.names import tell_strangers
 from polypath.methods.owners import empty_network
 from polypath.methods.training import BatchSize, Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described
 from polypath.nn.own import Source, offer
 from polypath.nn.subnet import Subnetworks
 from polypath.nn.subnet_config import Share, share_of
-from polypath.ops.ownership import choose, choose_global
+from polypath.ops.ownership import choose, choose_global, share_count
 
 
 class RSN2Config(TrainingConfig):
@@ -36,7 +37,8 @@ class RSN2Config(TrainingConfig):
         select: rank positions by the absolute gradient of the summed loss, or by the absolute weight.
         samples: training examples whose loss gives the gradient.
         dense_epochs: epochs in which every task trains all free weights before positions are chosen.
-        scope: positions are chosen `layer` by layer (the share of each), or over all layers together (`global`).
+        scope: positions are chosen `layer` by layer (the share of each), or over all layers together (`global`), where
+            a layer keeps what other tasks' shares claim of it, see `reserved`.
         order: all tasks up front and together (`joint`), or one after the other (`sequential`).
         groups: stages of tasks that learn together, one stage after the other; instead of `order`.
         slots: piece pattern -> task -> owner; tasks with one owner share its weights in these pieces.
@@ -92,7 +94,9 @@ class RSN2(Method[RSN2Config]):
     name: ClassVar[str] = "rsn2"
     config_class: ClassVar[type[Config]] = RSN2Config
     network_class: ClassVar[type[Network]] = Subnetworks
-    fixed: ClassVar[frozenset[str]] = frozenset({"backbone", "layers", "heads", "mask_bias", "init", "read_earlier"})
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"backbone", "layers", "heads", "mask_bias", "init", "read_earlier", "slots"}
+    )
 
     @property
     def isolation(self) -> Isolation:
@@ -104,7 +108,14 @@ class RSN2(Method[RSN2Config]):
 
         Raises:
             InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
+            UnknownName: `loss_weights` names none of the tasks.
         """
+        config, names = self.config, [task.name for task in tasks]
+        for name in config.loss_weights:
+            if name not in names:
+                raise UnknownName("task in loss_weights", name, names)
+        tell_strangers("share", config.share if isinstance(config.share, dict) else (), names)
+        tell_strangers("slots", (task for owners in config.slots.values() for task in owners), names)
         same = ("share", "layers", "slots", "heads", "mask_bias", "init")
         return empty_network(self, tasks, run.seed, same, reads="earlier" if self.config.read_earlier else "none")
 
@@ -120,6 +131,7 @@ class RSN2(Method[RSN2Config]):
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
         config = self.config
+        tell_strangers("loss_weights", config.loss_weights, [*new, *known])  # of a task that was removed since, say
         if not config.groups:
             return [Stage(tuple(new))] if config.order == "joint" else [Stage((name,)) for name in new]
         named = {name for group in config.groups for name in group}
@@ -145,7 +157,8 @@ class RSN2(Method[RSN2Config]):
         if config.dense_epochs:
             self._train(network, data, run, mine, groups, "dense", config.dense_epochs)
         scores = self._scores(network, data, run, moving)
-        for part, chosen in chosen_positions(network, mine, counts, scores, config.scope).items():
+        kept = reserved(network, counts, config.share) if config.scope == "global" else None
+        for part, chosen in chosen_positions(network, mine, counts, scores, config.scope, kept).items():
             for entry, positions in chosen.items():
                 network.settle(part, entry, positions)
                 if config.rescale:
@@ -272,12 +285,43 @@ def rescale(network: Subnetworks, component: str, entry: str) -> None:
     network.hold(component, entry, network.part(component).positions(entry), held * factor)
 
 
+def reserved(network: Subnetworks, counts: Mapping[str, Mapping[str, int]], share: Share) -> dict[tuple[str, str], int]:
+    """(space, entry) -> weights that a stage leaves to tasks that come after it, under `scope="global"`.
+
+    Where one share counts for all tasks: those of as many more as fit. Where shares are named: those of the named tasks
+    that are not there yet, and with a `default` beside them all there are, for any of them may come. So a layer lends
+    no more than nobody's share, and whatever a task takes, the next finds its share of every layer.
+
+    Args:
+        network: with the stage's tasks added, whose components may hold more by now.
+        counts: component of the stage -> entry -> how many weights it will hold.
+        share: of all tasks, or task by task.
+    """
+    named = share if isinstance(share, dict) else {"default": share}
+    coming = [value for name, value in named.items() if name != "default" and name not in network.tasks]
+    found: dict[tuple[str, str], int] = {}
+    for space in dict.fromkeys(network.space(part).name for part in counts):
+        if "@" in space:  # one task's own
+            continue
+        stage = {part: held for part, held in counts.items() if network.space(part).name == space}
+        owners = [part.rpartition(".")[2] for part in stage]
+        for entry in network.spaces[space].masked:
+            size = network.spaces[space].size(entry)
+            rest = len(network.free(space, entry, besides=owners)) - sum(held[entry] for held in stage.values())
+            claimed = sum(share_count(one, size) for one in coming)
+            each = share_count(named.get("default", 0.0), size)
+            lent = 0 if coming and each else rest % each if each else max(rest - claimed, 0)
+            found[space, entry] = rest - lent
+    return found
+
+
 def chosen_positions(
     network: Subnetworks,
     mine: Mapping[str, Sequence[str]],
     counts: Mapping[str, Mapping[str, int]],
     scores: Mapping[str, Mapping[str, torch.Tensor]],
     scope: Literal["layer", "global"],
+    kept: Mapping[tuple[str, str], int] | None = None,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Component -> entry -> positions: each task in turn takes its best among those that are still free.
 
@@ -289,6 +333,8 @@ def chosen_positions(
         scope: layer by layer, or all layers of a task together; then a task gets at least half its share of every
             layer, and leaves as much to each task that chooses after it. Otherwise the layers with the largest
             gradients (the head) would be taken before the last task chooses, and it would answer with a constant.
+            Where others of its stage took more of a layer than it finds again elsewhere, it gets fewer in all.
+        kept: (space, entry) -> how many weights `global` leaves to nobody, see `reserved`.
     """
     least = {(p, e): (n + 1) // 2 for p, held in counts.items() for e, n in held.items()}
     taken: dict[tuple[str, str], torch.Tensor] = {}
@@ -308,9 +354,11 @@ def chosen_positions(
             for number, (part, entry) in enumerate(wanted):
                 space = network.space(part)
                 waiting = (p for p in counts if p not in found and p != part and network.space(p) is space)
-                most = len(held[number]) - sum(least[p, entry] for p in waiting)
+                later = 0 if kept is None else kept.get((space.name, entry), 0)
+                most = len(held[number]) - sum(least[p, entry] for p in waiting) - later
                 best = choose(rank[number], torch.arange(len(held[number])), most)
                 held[number], rank[number] = held[number][best], rank[number][best]
+            total = min(total, sum(map(len, held)))
             chosen = choose_global(rank, held, total, [least[pair] for pair in wanted])
         else:
             each = [counts[part][entry] for part, entry in wanted]

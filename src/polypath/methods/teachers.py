@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -69,7 +70,7 @@ def given(folders: Mapping[str, str], data: Sequence[TaskData], run: Run) -> dic
         run: the engine.
 
     Raises:
-        InvalidInput: a folder holds no system, not this task, or one with other labels or inputs.
+        InvalidInput: a folder holds no system, not this task, or one with other labels, inputs or preprocessing.
     """
     # By name: methods stand below systems, and only this option needs one.
     load = importlib.import_module("polypath.system").load
@@ -99,6 +100,23 @@ def check(task: Task, known: Mapping[str, Task], folder: str) -> None:
             f"teachers.{task.name}: the system in {folder} has another task of that name ({_said(theirs)}), "
             f"but {_said(task)} is to be taught; train a teacher on this suite, or leave teachers out"
         )
+    if theirs.preprocess != task.preprocess:
+        raise InvalidInput(
+            f"teachers.{task.name}: a teacher is given what the student sees, so it must have learned from inputs that "
+            f"were prepared in the same way; {_differing(task, theirs, folder)}; train a teacher on this suite, build "
+            "the suite as it was built for the teacher, or leave teachers out"
+        )
+
+
+def _differing(task: Task, theirs: Task, folder: str) -> str:
+    """Where two ways to prepare inputs differ, as required and received."""
+    required, received = (one.preprocess.model_dump() for one in (task, theirs))
+    keys = [key for key in required if required[key] != received.get(key)]
+
+    def said(values: dict[str, Any]) -> str:
+        return textwrap.shorten(", ".join(f"{key}={values.get(key)}" for key in keys), 200)
+
+    return f"required {said(required)}, the system in {folder} has {said(received)}"
 
 
 def _said(task: Task) -> str:

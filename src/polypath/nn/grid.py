@@ -99,7 +99,8 @@ class Grid(Network):
         self.pool, self.norms, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self._ids: dict[str, str] = {}
         self._rows: dict[str, list[list[int]]] = {}
-        self._added = 0
+        self._added = 0  # positions given so far
+        self._reserved: dict[str, int] = {}
         self._components: dict[str, Component] | None = None
         if not config.private:
             for layer in range(1, self.layout.depth + 1):
@@ -111,12 +112,13 @@ class Grid(Network):
     # ---- plan -------------------------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Any]:
-        """Configuration, tasks with their ids and rows, number of tasks ever added."""
+        """Configuration, tasks with their ids and rows, number of positions given, those of tasks still to come."""
         tasks = [
             {"id": self._ids[name], "task": task.to_json(), "rows": self._rows[name]}
             for name, task in self._tasks.items()
         ]
-        return {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
+        plan = {"config": self.config.model_dump(mode="json"), "tasks": tasks, "added": self._added}
+        return {**plan, "reserved": dict(self._reserved)} if self._reserved else plan
 
     @classmethod
     def restore(cls, plan: Mapping[str, Any], keep: Collection[str] | None = None) -> Self:
@@ -125,10 +127,19 @@ class Grid(Network):
             grid = cls(GridConfig.of(plan["config"]), _modules=keep)
             for entry in plan["tasks"]:
                 grid._admit(Task.of(entry["task"]), entry["id"], entry["rows"], keep)
-        grid._added = plan["added"]
+        grid._added, grid._reserved = plan["added"], dict(plan.get("reserved", {}))
         return grid
 
     # ---- tasks ------------------------------------------------------------------------------------------------
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """Fix the positions of tasks that will be added: their paths and heads do not depend on who comes first.
+
+        Args:
+            names: in the order in which they would be added.
+        """
+        self._reserved |= {name: self._added + place for place, name in enumerate(names)}
+        self._added += len(names)
 
     def add_task(self, task: Task, rows: list[list[int]] | None = None) -> None:
         """Give the task its path, its head and, where configured, its BatchNorms or modules.
@@ -138,8 +149,8 @@ class Grid(Network):
             rows: its path, one row a layer; None takes the configuration's, or draws one.
 
         Raises:
-            InvalidInput: the name is taken, the task is not one of images with the grid's channels, or `rows` does
-                not fit the grid.
+            InvalidInput: the name is taken, the task is not one of images with the grid's channels, its images are too
+                small, or `rows` does not fit the grid.
         """
         self.require_free(task.name)
         if not isinstance(task.inputs, Image) or task.inputs.channels != self.config.channels:
@@ -147,16 +158,24 @@ class Grid(Network):
                 f"task {task.name!r}: this grid takes images with {self.config.channels} channel(s), "
                 f"received {task.inputs!r}"
             )
-        config = self.config
+        config, least = self.config, self.layout.smallest
+        if min(task.inputs.height, task.inputs.width) < least:
+            raise InvalidInput(
+                f"task {task.name!r}: the {config.layout} grid needs images of {least} x {least} pixels or more, "
+                f"received {task.inputs.height} x {task.inputs.width}; give larger images (size=8 in the suite) or "
+                "another layout"
+            )
         rows = rows or config.paths.get(task.name)
         if rows is not None:
             try:
                 check_rows(rows, self.layout.depth, config.modules, config.selected, task.name)
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
-        rows = rows or drawn_rows(config.seed, self._added, self.layout.depth, config.modules, config.selected)
-        self._admit(task, f"t{self._added}", [sorted(row) for row in rows], None)
-        self._added += 1
+        if task.name not in self._reserved:
+            self.reserve([task.name])
+        position = self._reserved.pop(task.name)
+        rows = rows or drawn_rows(config.seed, position, self.layout.depth, config.modules, config.selected)
+        self._admit(task, f"t{position}", [sorted(row) for row in rows], None)
 
     def _admit(self, task: Task, task_id: str, rows: list[list[int]], keep: Collection[str] | None) -> None:
         self._tasks[task.name], self._ids[task.name], self._rows[task.name] = task, task_id, rows

@@ -37,6 +37,8 @@ class Layout(ABC):
     """
 
     depth: int
+    smallest: int = 1
+    """Pixels that a side of the images needs."""
 
     def __init__(self, width: int, channels: int) -> None:
         self.width, self.channels = width, channels
@@ -100,6 +102,7 @@ class CifarLayout(Layout):
     """
 
     depth = 9
+    smallest = 4  # halved twice
     _rows = (
         _Row(1, False, False),
         _Row(1, True, False),

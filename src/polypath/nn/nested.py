@@ -124,7 +124,8 @@ class Nested:
                     assert isinstance(layer, nn.Linear)
                     _shrink(layer, layer.out_features, self._below(self._inputs(self._last, layer.in_features), level))
                 elif maskable(layer):
-                    reads = self._reads[space.name, f"{path}.weight".lstrip(".")]
+                    piece = space.name.partition("@")[0]  # of its own for a task with other inputs: the same units
+                    reads = self._reads[piece, f"{path}.weight".lstrip(".")]
                     out, count = (int(size) for size in layer.weight.shape[:2])
                     inside = 1 if reads.each else self._below(self._inputs(reads.units, count), level)
                     _shrink(layer, self._below(self.groups(out), level), inside)

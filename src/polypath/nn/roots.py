@@ -93,6 +93,24 @@ def _template(config: str, inputs: str) -> Root:
         return root_of(json.loads(config), _INPUTS.validate_json(inputs))
 
 
+def open_slots(config: Mapping[str, Any], inputs: InputSpec) -> frozenset[str]:
+    """Layers of a root behind which it cannot be cut: what they hand on is not one tensor (half a residual block)."""
+    return _open_slots(json.dumps(config, sort_keys=True), inputs.model_dump_json())
+
+
+@functools.lru_cache(maxsize=8)
+def _open_slots(config: str, inputs: str) -> frozenset[str]:
+    spec = _INPUTS.validate_json(inputs)
+    found = set()
+    with torch.no_grad(), torch.device("meta"):
+        value: Any = torch.zeros(2, *spec.shape, dtype=torch.int64 if spec.kind == "tokens" else torch.float32)
+        for slot, layer in _template(config, inputs).layers.items():
+            value = copy.deepcopy(layer).eval()(value)
+            if not isinstance(value, torch.Tensor):
+                found.add(slot)
+    return frozenset(found)
+
+
 def layer_of(config: Mapping[str, Any], inputs: InputSpec, slot: str, outputs: int | None) -> nn.Module:
     """The structure of one layer, on the meta device.
 

@@ -47,6 +47,7 @@ class Subnetworks(Network):
         self._ids: dict[str, str] = {}
         self._steps: dict[str, list[list[str]]] = {}
         self._picked: dict[str, dict[str, int]] = {}
+        self._widths: dict[str, float] = {}  # task -> part of every layer's units, where it is not the whole
         self._added = 0
         self._values = Values()
         self._components: dict[str, Component] | None = None
@@ -55,8 +56,9 @@ class Subnetworks(Network):
 
     def plan(self) -> dict[str, Any]:
         """Configuration, tasks with their steps, what every owner holds, number of tasks ever added."""
+        widths = {name: {"width": width} for name, width in self._widths.items()}
         tasks = [
-            {"id": self._ids[name], "task": task.to_json(), "steps": self._steps[name]}
+            {"id": self._ids[name], "task": task.to_json(), "steps": self._steps[name], **widths.get(name, {})}
             for name, task in self._tasks.items()
         ]
         parts = {
@@ -76,6 +78,7 @@ class Subnetworks(Network):
                 task = Task.of(entry["task"])
                 network._tasks[task.name], network._ids[task.name] = task, entry["id"]
                 network._steps[task.name] = [list(step) for step in entry["steps"]]
+                network._widths |= {task.name: entry["width"]} if "width" in entry else {}
                 network._spaces_of(task, entry["id"])
             for name, held in plan["parts"].items():
                 if keep is None or name in keep:
@@ -124,6 +127,7 @@ class Subnetworks(Network):
         self.task_named(task)
         mine = self.path(task).components
         del self._tasks[task], self._ids[task], self._steps[task]
+        self._widths.pop(task, None)
         still = {name for path in self.paths().values() for name in path.components}
         freed = [name for name in mine if name not in still]
         for name in freed:
@@ -307,6 +311,10 @@ class Subnetworks(Network):
             if counts:
                 self._picked[step[-1]] = counts
 
+    def keep_width(self, task: str, part: float) -> None:
+        """Write down that a task uses the first units of every layer only, this part: extracted, it has no others."""
+        self._widths[task] = part
+
     def older(self, task: str) -> dict[str, list[str]]:
         """Component that the task's learning moves -> components of earlier owners that the same step reads."""
         self.task_named(task)
@@ -383,7 +391,9 @@ class Subnetworks(Network):
     def fuse(self, path: Path) -> nn.Module:
         """A plain network with the composed weights, BatchNorm folded, dead units left out."""
         steps = [(self.space(step[0]), [self.part(name) for name in step]) for step in path.steps]
-        if self.config.levels and self.config.backbone["kind"] in NARROWED:
-            nested, level = Nested(self._template, self.config.levels), len(path.steps[0]) - 1
+        own = self._widths.get(path.task)
+        levels, level = (self.config.levels, len(path.steps[0]) - 1) if own is None else ((own,), 0)
+        if levels and self.config.backbone["kind"] in NARROWED:
+            nested = Nested(self._template, levels)
             return fused(steps, lambda space, module: nested.narrow(space, module, level))
         return fused(steps)

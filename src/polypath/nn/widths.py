@@ -63,12 +63,16 @@ class Widths:
     def __init__(self, template: Template, factors: Sequence[float]) -> None:
         self.factors = tuple(factors)
         with torch.device("cpu"):
-            self._nested = Nested(template, [factor / factors[-1] for factor in factors])
+            self._nested = Nested(template, [self.part(level) for level in range(len(factors))])
 
     @property
     def last(self) -> int:
         """Number of the greatest width."""
         return len(self.factors) - 1
+
+    def part(self, level: int) -> float:
+        """A width as a part of the last."""
+        return self.factors[level] / self.factors[-1]
 
     def inside(self, space: Space, entry: str, level: int) -> torch.Tensor:
         """(size,) bool: weights between units that the width has; of a head, those that read its units."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from polypath.core.result import Result
 from polypath.metrics.trials import Trials, over_trials
+from polypath.report.headline import not_learned
 from polypath.report.summary import lower_is_better, main_metric, spread
 from polypath.report.tables import NOTHING, Grid, count, measured, number, scaled
 
@@ -132,6 +133,7 @@ def recommendation(results: Sequence[Result], summary: Mapping[str, Any]) -> lis
     chosen, why = _chosen(best, found, gaps, results)
     said.append(f"Take {chosen}: {why}.")
     said += _to_grow(chosen, means, summary, what)
+    said += not_learned(summary)
     said.append(_how_sure(found, gaps))
     return said
 

@@ -25,7 +25,17 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
         return ["No variant has finished, so there is nothing to report yet."]
     if not summary["metrics"]:
         return ["Nothing was tested, so there is nothing to compare."]
-    return [_verdict(summary, metric) for metric in summary["metrics"]]
+    return [_verdict(summary, metric) for metric in summary["metrics"]] + not_learned(summary)
+
+
+def not_learned(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each variant that is no better on some task than always giving the most frequent label."""
+    return [
+        f"{variant} learned nothing on {', '.join(figures['not_learned'])}: it is right no more often than the most "
+        "frequent label. Train longer (epochs, patience), in smaller batches or at another learning rate."
+        for variant, figures in summary["variants"].items()
+        if figures["not_learned"]
+    ]
 
 
 def _verdict(summary: Mapping[str, Any], metric: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from polypath.core.result import PathPicture
 
@@ -57,8 +58,16 @@ class _Layout:
         put(self, "left", MARGIN + 7.0 * min(22, max((len(t) for t in tasks), default=4)) + 70)
         put(self, "pitch", max(13.0, min(27.0, 420.0 / max(1, most))))
         put(self, "height", max(most * self.pitch, len(tasks) * 15.0, 80.0))
-        steps = enumerate(self.picture.steps)
+        steps = enumerate(map(self._drawn, self.picture.steps, count()))
         put(self, "place", {name: (s, row) for s, step in steps for row, name in enumerate(step)})
+
+    def _drawn(self, step: Sequence[str], number: int) -> list[str]:
+        """The components of a column: as given, or where no tasks share any in the order of the lanes: none cross."""
+        used = [(lane, name) for lane, path in enumerate(self.picture.tasks.values()) for name in path[number]]
+        lanes = {name: lane for lane, name in used}
+        if len(lanes) < len(used):
+            return list(step)
+        return sorted(step, key=lambda name: lanes.get(name, len(self.picture.tasks)))
 
     @property
     def width(self) -> float:

@@ -16,6 +16,7 @@ from polypath.report.records import read_run
 LOSSES = frozenset({"loss", "error", "rmse", "cross_entropy"})  # recorded besides the metrics
 COSTS = ("parameters", "added_parameters", "activated", "flops")
 LIFELONG = ("peak_accuracy", "forgetting_ratio", "convergence_epochs")
+ENOUGH = 20  # test examples that tell whether anything was learned
 TIMING = ("wall_s", "train_s", "evaluate_s", "samples", "samples_per_second", "peak_memory_bytes")
 
 Figure = dict[str, Any]
@@ -133,8 +134,18 @@ def _variant(results: Sequence[Result]) -> dict[str, Any]:
             "unlearned": _matrix([r.lifelong.unlearned for r in results if r.lifelong.unlearned is not None]),
         },
         "tasks": {name: _task(results, name) for name in names},
+        "not_learned": [
+            name for name in names if not any(_learned(task) for r in results for task in r.tasks if task.name == name)
+        ],
         "ensembles": _ensembles(results),
     }
+
+
+def _learned(task: TaskResult) -> bool:
+    """Whether more test examples are answered rightly than by the most frequent label; few examples cannot tell."""
+    rows = task.confusion or []
+    total, right = sum(map(sum, rows)), sum(row[place] for place, row in enumerate(rows))
+    return total < ENOUGH or right > max(map(sum, rows))
 
 
 def ensemble_by_seed(results: Iterable[Result], variant: str, metric: str) -> dict[int, float]:

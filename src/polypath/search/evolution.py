@@ -213,6 +213,14 @@ class Evolution:
             raise InvalidInput(f"evolution of task {self.task!r}: at least one model to begin with is required")
         if NUM_LAYERS in self.config.hyperparameters and self.anatomy.block is None:
             raise InvalidInput("hyperparameters.num_layers: this root has no blocks to insert or remove; leave it out")
+        if NUM_LAYERS in self.config.hyperparameters:
+            most = self.config.hyperparameters[NUM_LAYERS].values[-1]
+            depth = max((self._blocks(m) for m in self.others if m.task is None), default=0)
+            if most < depth:
+                raise InvalidInput(
+                    f"hyperparameters.num_layers: the root has {depth} blocks, a list that ends with {most} would cut "
+                    f"{depth - most} off every child; list {depth}, too, or give the root depth={most}"
+                )
 
     # ---- ask and tell -----------------------------------------------------------------------------------------
 

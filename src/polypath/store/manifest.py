@@ -119,7 +119,7 @@ class Event(Config):
 
     Args:
         what: `learned`, `removed`, `updated` (the tasks are about to be learned again), `renamed` (tasks: old and new
-            name) or `rolled back` (config: the snapshot).
+            name) or `rolled back` (tasks: all that there are then; config: the snapshot, and the events undone).
         run: identifies the run of a stage, so that a resumed one knows which stages are done.
     """
 

@@ -23,6 +23,7 @@ from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
+from polypath.nn.mixed import sound
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
@@ -64,11 +65,10 @@ class Engine:
         self.seed, self.config, self.out, self.resume = seed, config or RunConfig(), out, resume
         self.threads = self.config.threads or usable_cores()
         self.job_threads = self.config.job_threads or self.threads
-        accelerator = available_device(self.config)
         self.precision = resolved_precision(self.config)
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision at every start
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision every time
         self.fabric = Fabric(
-            accelerator=accelerator,
+            accelerator=available_device(self.config),
             devices=self.config.devices,
             num_nodes=nodes(self.config, writes=out is not None),
             precision=self.precision,  # type: ignore[arg-type]
@@ -137,8 +137,8 @@ class Engine:
         return self._open[-1]
 
     def _epochs(self, count: int, steps: int, until: Until, state: dict[str, Any]) -> Generator[int, None, None]:
-        number, self._loops = self._loops, self._loops + 1
-        passed, self._passed = self._passed, self._passed + count
+        number, passed = self._loops, self._passed
+        self._loops, self._passed = number + 1, passed + count
         first = self._restored(number, state)
         self.display.begin(self.stage, self.stages, number, count, steps, first)
         self.epoch = passed + max(first - 1, 0)
@@ -163,7 +163,7 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
-        return self.fabric.autocast()
+        return sound(self.fabric.autocast(), self.device)
 
     def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
@@ -277,16 +277,16 @@ class Engine:
         Raises:
             InvalidInput: a loss is not finite; nothing learned after that is worth its time.
         """
-        losses = values.get("loss") or values.get("teacher_loss")
-        if isinstance(losses, dict):
-            diverged = [task for task, loss in losses.items() if not math.isfinite(loss)]
-            if diverged:
-                raise InvalidInput(
-                    f"the training loss of {diverged} became NaN or infinite in epoch {self.epoch + 1}; "
-                    "use a lower learning rate, or precision='32-true' if it was not set"
-                )
+        found = values.get("loss") or values.get("teacher_loss")
+        losses = found if isinstance(found, dict) else {}
+        diverged = [task for task, loss in losses.items() if not math.isfinite(loss)]
+        if diverged:
+            raise InvalidInput(
+                f"the training loss of {diverged} became NaN or infinite in epoch {self.epoch + 1}; "
+                "use a lower learning rate, or precision='32-true' if it was not set; look for NaN in the inputs"
+            )
         self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
-        if isinstance(losses, dict) and losses:
+        if losses:
             self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
 
     def map(
