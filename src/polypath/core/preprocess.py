@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
+from polypath.core.pixels import eight_bits
 
 
 class ImagePreprocess(Config):
@@ -54,11 +55,11 @@ class ImagePreprocess(Config):
 
         Args:
             raw: a path, a PIL image, a list of either, or an array/tensor: uint8 0..255 or float 0..1,
-                (n, c, h, w), (n, h, w, c), or one image without n.
+                (n, c, h, w), (n, h, w, c), or one image without n. Grey images of 16 bits are scaled to 8.
 
         Raises:
             InvalidInput: another size (with fit="exact"), channel count or dtype, NaN or infinite pixels,
-                an unreadable file (named).
+                an unreadable file (named), a PIL image of 32-bit integers or floats.
         """
         if isinstance(raw, (torch.Tensor, np.ndarray)):
             return self._from_array(raw)
@@ -90,7 +91,10 @@ class ImagePreprocess(Config):
         if isinstance(item, (str, Path)):
             try:
                 with pil.open(item) as opened:
-                    item = opened.convert("L" if self.channels == 1 else "RGB")
+                    item = eight_bits(opened, self.channels)
+                    item.load()
+            except InvalidInput as error:
+                raise InvalidInput(f"image file {str(item)!r}: {error}") from error
             except FileNotFoundError:
                 raise InvalidInput(f"image file {str(item)!r} does not exist") from None
             except (OSError, SyntaxError, pil.DecompressionBombError) as error:
@@ -101,7 +105,7 @@ class ImagePreprocess(Config):
             raise InvalidInput(
                 f"image: {self.channels} channel(s) required, received mode {item.mode!r}; convert it first"
             )
-        item = self._fitted(item.convert("L" if self.channels == 1 else "RGB"))
+        item = self._fitted(eight_bits(item, self.channels))
         pixels = torch.from_numpy(np.asarray(item).copy())
         pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
         return self._from_array(pixels)

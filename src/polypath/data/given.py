@@ -11,6 +11,7 @@ import torch
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Source, TensorSource
+from polypath.core.pixels import is_grey
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data import images
 from polypath.data.catalogue import Entry
@@ -147,7 +148,7 @@ class Items:
             values = _channels_first(np.asarray(first)[None])
             return values.shape[1], values.shape[2], values.shape[3]
         if hasattr(first, "getbands"):
-            return (1 if first.mode in ("1", "L", "LA", "I", "F") else 3, first.size[1], first.size[0])
+            return (1 if is_grey(first) else 3, first.size[1], first.size[0])
         raise InvalidInput(
             f"torch Dataset: images (PIL, array or tensor) are required as inputs, received {type(first).__name__}; "
             "for other inputs give arrays"
