@@ -89,6 +89,12 @@ def test_images_that_do_not_say_what_is_white_are_refused(tmp_path: Path, dtype:
         RGB.changed(fit="stretch").decode(picture)
 
 
+def test_numbers_that_overflow_once_they_are_scaled_are_named() -> None:
+    small = TABLE.changed(std=(2.0, 0.01))
+    with pytest.raises(InvalidInput, match="3e[+]38, which is too large once it is scaled, in row 1, column 'b'"):
+        small.decode([[1.0, 2.0], [1.0, 3e38]])
+
+
 def test_crop_takes_the_centre() -> None:
     from PIL import Image
 

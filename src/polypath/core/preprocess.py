@@ -204,11 +204,13 @@ class TablePreprocess(Config):
         if rows.ndim != 2 or rows.shape[1] != len(self.columns) or len(rows) == 0:
             wanted = f"(n, {len(self.columns)}) with columns {list(self.columns)}"
             raise InvalidInput(f"rows: shape {wanted} required, received {tuple(rows.shape)}")
-        if not torch.isfinite(rows).all():
-            where = (~torch.isfinite(rows)).nonzero()[0].tolist()
+        encoded = self._scaled(rows)
+        if not torch.isfinite(encoded).all():
+            row, place = (~torch.isfinite(encoded)).nonzero()[0].tolist()
+            value = float(rows[row, place])
+            received = f"{value:g}, which is too large once it is scaled," if math.isfinite(value) else "NaN or infinity"
             raise InvalidInput(
-                f"rows: finite values required, received NaN or infinity in row {where[0]}, "
-                f"column {self.columns[where[1]]!r}"
+                f"rows: finite values required, received {received} in row {row}, column {self.columns[place]!r}"
             )
         for name, values in self.categories.items():
             codes = rows[:, self.columns.index(name)]
@@ -218,8 +220,7 @@ class TablePreprocess(Config):
 
     def encode(self, stored: torch.Tensor) -> torch.Tensor:
         """float32 (n, width), scaled; categories as 0/1 columns in their column's place."""
-        mean = torch.tensor(self.mean, device=stored.device)
-        scaled = (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        scaled = self._scaled(stored)
         if not self.categories:
             return scaled
         parts = []
@@ -230,6 +231,11 @@ class TablePreprocess(Config):
                 column = (stored[:, place : place + 1] == numbers).float()
             parts.append(column)
         return torch.cat(parts, dim=1)
+
+    def _scaled(self, stored: torch.Tensor) -> torch.Tensor:
+        """float32 (n, columns): numbers to (x - mean) / std."""
+        mean = torch.tensor(self.mean, device=stored.device)
+        return (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
 
     def _from_array(self, raw: Any) -> torch.Tensor:
         """Rows without names; categories of anything but a tensor are read as values."""
