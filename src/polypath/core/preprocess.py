@@ -208,7 +208,9 @@ class TablePreprocess(Config):
         if not torch.isfinite(encoded).all():
             row, place = (~torch.isfinite(encoded)).nonzero()[0].tolist()
             value = float(rows[row, place])
-            received = f"{value:g}, which is too large once it is scaled," if math.isfinite(value) else "NaN or infinity"
+            received = (
+                f"{value:g}, which is too large once it is scaled," if math.isfinite(value) else "NaN or infinity"
+            )
             raise InvalidInput(
                 f"rows: finite values required, received {received} in row {row}, column {self.columns[place]!r}"
             )
