@@ -66,6 +66,46 @@ def test_rows_without_a_label_are_left_out_of_that_task_only(homes: Path) -> Non
     assert price.task.target.mean[0] == pytest.approx(float(mean))
 
 
+WORDS = ["low", "high", "low", "high", "NaN", "NA", "null", "None", "", "none"]
+
+
+def words_table(folder: Path) -> None:
+    rows = [f"{n},{WORDS[n % 10]},2024-01-{n % 28 + 1:02}" for n in range(200)]
+    (folder / "words.csv").write_text("\n".join(["x,risk,day", *rows]) + "\n")
+
+
+def test_texts_that_stand_for_no_value_are_missing_labels(tmp_path: Path) -> None:
+    words_table(tmp_path)
+    task = {"name": "risk", "dataset": "csv:words.csv", "target": "risk"}
+    (found,) = suite_of(tmp_path, task)
+    assert found.task.target.labels == ("high", "low", "none") and found.facts["missing_labels"] == 100
+    assert used(found) == {n for n in range(200) if WORDS[n % 10] in ("high", "low", "none")}
+    (named,) = suite_of(tmp_path, {**task, "classes": ["low", "None"]})  # asked for by name it is a class
+    assert named.task.target.labels == ("low", "None") and len(used(named)) == 60
+    full = (tmp_path / "words.csv").read_text().replace(",,", ",low,")
+    (tmp_path / "full.csv").write_text(full)
+    with pytest.raises(InvalidInput, match="'risk' has 80 missing value.s., written .'NA', 'NaN', 'None', 'null'.; fi"):
+        suite_of(tmp_path, {**task, "dataset": "csv:full.csv", "missing": "refuse"})
+
+
+def test_columns_that_are_left_out_or_read_as_categories_are_noted(tmp_path: Path) -> None:
+    words_table(tmp_path)
+    (found,) = suite_of(tmp_path, {"name": "risk", "dataset": "csv:words.csv", "target": "risk"})
+    assert found.task.preprocess.columns == ("x",)
+    assert found.facts["noted"] == ["not an input, being neither numbers nor texts: day (date32[day])"]
+    rows = [f"{n},{'x7' if n == 15 else n % 9},{'oops' if n in (3, 40) else n % 3}" for n in range(50)]
+    (tmp_path / "stray.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    (found,) = suite_of(tmp_path, {"name": "t", "dataset": "csv:stray.csv", "target": "y", "classes": ["0", "1"]})
+    assert found.facts["noted"] == [
+        "read as categories: b holds 'x7' in line 17, where 49 of 50 values are numbers",
+        "read as classes: y holds 'oops' in line 5, where 48 of 50 values are numbers",
+    ]
+    rows = [f"{n},{'x7' if n % 5 == 0 else n % 9},{n % 2}" for n in range(50)]  # a fifth: they mean it
+    (tmp_path / "stray.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    (found,) = suite_of(tmp_path, {"name": "t", "dataset": "csv:stray.csv", "target": "y"})
+    assert "noted" not in found.facts
+
+
 def test_tasks_of_one_table_are_never_tested_on_each_others_training_rows(homes: Path) -> None:
     suite = suite_of(homes, home("price", validation=0.25), home("sold", validation=0.25, inputs=["x", "zip"]))
     tested = set.union(*(set(data.test.unseal().index.tolist()) for data in suite))
