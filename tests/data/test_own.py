@@ -14,7 +14,7 @@ from PIL import Image
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite, TaskData
-from polypath.data import build, own
+from polypath.data import arrays, build, own
 from polypath.data.tasks_file import lines_of
 from polypath.prediction import answer
 
@@ -394,3 +394,25 @@ def test_texts_bring_their_vocabulary(tmp_path: Path) -> None:
     (data,) = suite_of(tmp_path, {"name": "liked", "dataset": "csv:reviews.csv", "target": "liked", "min_count": 2})
     assert set(data.task.preprocess.vocabulary) == {"good", "bad", "film", "number"}
     assert data.facts["input_columns"] == ["text"]
+
+
+@pytest.mark.parametrize("text", ["tasks:\n- &a [*a]\n", "tasks: &a\n- name: a\n  dataset: *a\n", "&a {tasks: [*a]}"])
+def test_an_alias_to_itself_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"t.yaml: line [12]: what begins here holds an alias \(\*\) to itself"):
+        own(tmp_path / "t.yaml")
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("tasks: " + "[" * 3000 + "]" * 3000)
+    with pytest.raises(InvalidInput, match="t.yaml: is nested too deeply"):
+        own(tmp_path / "t.yaml")
+
+
+def test_names_that_look_the_same_are_the_same(homes: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    (suite,) = suite_of(homes, home("sold", name=apart))
+    assert suite.name == composed
+    with pytest.raises(InvalidInput, match=f"two tasks are called '{composed}'"):
+        suite_of(homes, home("sold", name=apart), home("sold", name=composed))
+    assert arrays(apart, (np.zeros((4, 2)), np.array([0, 1, 0, 1]))).name == composed
