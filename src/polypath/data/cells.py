@@ -100,12 +100,24 @@ def features(
             codes, categories[name] = _categories(tables, name)
             columns.append(codes)
         else:
-            columns.append(np.asarray(tables.complete(name).to_numpy(), dtype=np.float32))
+            columns.append(np.asarray(tables.read(tables.require(name)).to_numpy(), dtype=np.float32))
     rows = np.stack(columns, axis=1)
-    if not np.isfinite(rows).all():
-        row, place = np.argwhere(~np.isfinite(rows))[0]
-        raise InvalidInput(f"{tables.name}: NaN or infinity in row {row}, column {names[place]!r}")
+    if (gaps := np.isnan(rows)).any():
+        raise InvalidInput(f"{tables.name}: {_told(tables, names, gaps)}; fill them or leave these rows out")
+    if np.isinf(rows).any():
+        row, place = np.argwhere(np.isinf(rows))[0]
+        raise InvalidInput(f"{tables.name}: infinity in {tables.place(row)}, column {names[place]!r}")
     return TensorSource(torch.from_numpy(rows)), categories
+
+
+def _told(tables: Tables, names: Sequence[str], gaps: np.ndarray) -> str:
+    """Every input column with gaps, how many and where the first is; names of columns are told as they stand."""
+    counts = gaps.sum(axis=0)
+    first = {place: tables.place(int(gaps[:, place].argmax())) for place in np.flatnonzero(counts).tolist()}
+    return "; ".join(
+        f"column {names[place]!r} has {counts[place]} missing value(s), the first in {line}"
+        for place, line in first.items()
+    )
 
 
 def _categories(tables: Tables, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

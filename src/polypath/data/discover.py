@@ -209,6 +209,9 @@ def _remarks(tables: Tables, seen: dict[str, _Seen], targets: Sequence[str], inp
         lost = seen[name].missing
         what = "a number" if seen[name].regression else f"{seen[name].different} classes"
         yield f"target {name}: {what}" + (f"; {lost} rows have no value there and are left out" if lost else "")
+    for name in inputs:
+        if tables.types[name] == "number" and (lost := seen[name].missing):
+            yield f"column {name} has gaps: {lost} of {count:,} rows have no number there, which is refused; fill them"
     other = [name for name, role in roles.items() if name in inputs and role in ("number", "category")]
     if other:
         yield f"could be targets too: {', '.join(other)}"
@@ -229,7 +232,7 @@ def _seen(tables: Tables, name: str) -> _Seen:
     held = None if kind == "image" else tables.read(name)
     if held is None or (kind == "string" and names_images(held)):
         return _Seen("images", 0, 0, False)
-    cells = [cell for cell in held.to_pylist() if cell is not None and cell not in MISSING]
+    cells = [cell for cell in held.to_pylist() if cell is not None and cell == cell and cell not in MISSING]
     role = _role(name, kind, cells)
     different = {cell for cell in cells if str(cell).strip()}
     fractions = any(isinstance(cell, float) for cell in cells)

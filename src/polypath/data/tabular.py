@@ -66,9 +66,9 @@ class Tables:
         """
         values = self.read(self.require(name))
         if values.null_count:
-            row = values.is_null().to_pylist().index(True)
+            first = self.place(values.is_null().to_pylist().index(True))
             raise InvalidInput(
-                f"{self.name}: column {name!r} has {values.null_count} missing value(s), the first in row {row}; "
+                f"{self.name}: column {name!r} has {values.null_count} missing value(s), the first in {first}; "
                 "fill them or leave these rows out"
             )
         return values
