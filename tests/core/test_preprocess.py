@@ -95,6 +95,29 @@ def test_numbers_that_overflow_once_they_are_scaled_are_named() -> None:
         small.decode([[1.0, 2.0], [1.0, 3e38]])
 
 
+def test_missing_numbers_are_read_as_the_mean_where_that_is_asked_for() -> None:
+    table = TABLE.changed(missing="mean")
+    encoded = torch.tensor([[0.0, -2.0], [1.0, 0.0]])  # ((., 0) - (1, 10)) / (2, 5), ((3, .) - (1, 10)) / (2, 5)
+    nan = float("nan")
+    forms: list[Any] = [
+        [[None, 0], [3, None]],
+        [["", "0"], ["3", "NA"]],
+        np.array([[nan, 0], [3, nan]]),
+        torch.tensor([[nan, 0], [3, nan]]),
+        [{"a": None, "b": 0}, {"a": "3", "b": ""}],
+        {"a": [None, 3], "b": ["0", "n/a"]},
+    ]
+    for raw in forms:
+        assert torch.equal(table.encode(table.decode(raw)), encoded)
+        with pytest.raises(InvalidInput):
+            TABLE.decode(raw)
+    with pytest.raises(InvalidInput, match="received NaN or infinity in row 0, column 'b'"):
+        table.decode([[None, float("inf")]])
+    assert "missing" not in TABLE.model_dump() and TablePreprocess.of(table.model_dump()) == table
+    words = TablePreprocess(columns=("a", "c"), mean=(1, 0), std=(2, 1), categories={"c": ("x",)}, missing="mean")
+    assert words.encode(words.decode([[None, "x"], [3, None]])).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_crop_takes_the_centre() -> None:
     from PIL import Image
 

@@ -66,6 +66,27 @@ def test_rows_without_a_label_are_left_out_of_that_task_only(homes: Path) -> Non
     assert price.task.target.mean[0] == pytest.approx(float(mean))
 
 
+def test_missing_numbers_among_the_inputs_count_as_the_mean_of_the_others(tmp_path: Path) -> None:
+    rows = [f"{'' if n % 4 == 0 else n},{('x', '', 'y')[n % 3]},{n % 2}" for n in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,c,y", *rows]) + "\n")
+    task = {"name": "t", "dataset": "csv:t.csv", "target": "y", "missing_inputs": "mean"}
+    (found,) = suite_of(tmp_path, task)
+    there = np.array([n for n in found.train.index.tolist() if n % 4], dtype=np.float64)
+    table = found.task.preprocess
+    assert table.mean[0] == pytest.approx(there.mean()) and table.std[0] == pytest.approx(there.std())
+    encoded = table.encode(found.train.inputs())
+    gaps = torch.tensor([n % 4 == 0 for n in found.train.index.tolist()])
+    assert (encoded[gaps, 0] == 0).all() and encoded.isfinite().all() and gaps.any()
+    assert encoded[~gaps, 0].std(correction=0) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InvalidInput, match="missing_inputs='mean' needs scale='standard'"):
+        suite_of(tmp_path, {**task, "scale": "minmax"})
+    part = ["train"] * 8 + ["test"] * 2
+    rows = [f"{n},{'1' if n > 8 else ''},{n % 2},{part[n]}" for n in range(10)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y,part", *rows]) + "\n")
+    with pytest.raises(InvalidInput, match="input column 'b' holds no value in the training rows; leave it out"):
+        suite_of(tmp_path, {**task, "split_column": "part"})
+
+
 WORDS = ["low", "high", "low", "high", "NaN", "NA", "null", "None", "", "none"]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
@@ -164,6 +164,8 @@ class TablePreprocess(Config):
         columns: names in the order the network expects.
         mean, std: one number a column, from the training split (0 and 1 for categories).
         categories: column -> its values; encoded as one 0/1 number a value, in this order.
+        missing: whether a number that is missing (None, NaN, an empty text) is refused, or decoded as NaN and read as
+            the `mean` of its column.
     """
 
     kind: Literal["table"] = "table"
@@ -171,6 +173,13 @@ class TablePreprocess(Config):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: dict[str, tuple[str, ...]] = {}
+    missing: Literal["refuse", "mean"] = "refuse"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: Any) -> dict[str, Any]:
+        """Without `missing` where it is refused, as systems were written before there was a choice."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if key != "missing" or value != "refuse"}
 
     @model_validator(mode="after")
     def _known_columns(self) -> TablePreprocess:
@@ -191,7 +200,8 @@ class TablePreprocess(Config):
         A tensor holds decoded rows already: categories as their numbers.
 
         Raises:
-            InvalidInput: a missing column, another number of columns, NaN or infinite values, no such category number.
+            InvalidInput: a missing column, another number of columns, infinite values, missing ones where they are
+                refused, no such category number.
         """
         if hasattr(raw, "to_dict") and hasattr(raw, "columns"):  # a data frame of any library
             raw = {name: np.asarray(raw[name]) for name in raw.columns}
@@ -237,16 +247,18 @@ class TablePreprocess(Config):
     def _scaled(self, stored: torch.Tensor) -> torch.Tensor:
         """float32 (n, columns): numbers to (x - mean) / std."""
         mean = torch.tensor(self.mean, device=stored.device)
-        return (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        scaled = (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        return torch.where(scaled.isnan(), 0.0, scaled) if self.missing == "mean" else scaled
 
     def _from_array(self, raw: Any) -> torch.Tensor:
         """Rows without names; categories of anything but a tensor are read as values."""
         if not self.categories or isinstance(raw, torch.Tensor):
             try:
                 rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+                return rows[None] if rows.ndim == 1 else rows
             except (TypeError, ValueError) as error:
-                raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
-            return rows[None] if rows.ndim == 1 else rows
+                if self.missing == "refuse":
+                    raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
         given = np.asarray(raw, dtype=object)
         given = given[None] if given.ndim == 1 else given
         if given.ndim != 2 or given.shape[1] != len(self.columns):
@@ -274,7 +286,7 @@ class TablePreprocess(Config):
             return np.array([_number(value, name, row) for row, value in enumerate(values.tolist())], dtype=np.float32)
 
 
-_WORDS = {"true": 1.0, "false": 0.0, "": math.nan, "none": math.nan}
+_WORDS = {"true": 1.0, "false": 0.0, **dict.fromkeys(("", "none", "na", "n/a", "#n/a", "<na>", "null"), math.nan)}
 
 
 def _number(value: Any, column: str, row: int) -> float:

@@ -211,7 +211,8 @@ def _remarks(tables: Tables, seen: dict[str, _Seen], targets: Sequence[str], inp
         yield f"target {name}: {what}" + (f"; {lost} rows have no value there and are left out" if lost else "")
     for name in inputs:
         if tables.types[name] == "number" and (lost := seen[name].missing):
-            yield f"column {name} has gaps: {lost} of {count:,} rows have no number there, which is refused; fill them"
+            yield f"column {name} has gaps, which is refused: {lost} of {count:,} rows have no number there"
+            yield "  fill them, or let them be read as the mean of the training rows by missing_inputs: mean"
     other = [name for name, role in roles.items() if name in inputs and role in ("number", "category")]
     if other:
         yield f"could be targets too: {', '.join(other)}"

@@ -192,7 +192,17 @@ MEANT = {"data": "dataset", "path": "dataset", "file": "dataset", "files": "data
 
 
 # Settings without which nothing can be said about a task's data.
-OF_DATA = {"name", "dataset", "inputs", "target", "target_kind", "classes", "categorical", "missing"} | {
+OF_DATA = {
+    "name",
+    "dataset",
+    "inputs",
+    "target",
+    "target_kind",
+    "classes",
+    "categorical",
+    "missing",
+    "missing_inputs",
+} | {
     "split_column",
     "group_column",
 }

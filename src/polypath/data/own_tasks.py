@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.examples import TaskData
+from polypath.core.examples import TaskData, TensorSource
 from polypath.core.task import METRICS_OF, Classification
 from polypath.data import partition, rows
 from polypath.data.column_kinds import read_as, several, usual_inputs, weights_of
@@ -162,7 +162,7 @@ class Workshop:
     def _open(self, entry: Entry, entries: Sequence[Entry]) -> None:
         task = entry.task
         source = resolved(task.dataset, self.root)
-        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing))
+        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing, task.missing_inputs))
         where = "inputs" if task.inputs or task.categorical else "dataset"
         with self.problems.at(entry.place(where), entry.who) as failed:
             if key not in self.datasets:
@@ -173,6 +173,7 @@ class Workshop:
                     shape=task.shape,
                     categorical=task.categorical,
                     missing=task.missing,
+                    missing_inputs=task.missing_inputs,
                     tables=entry.tables,
                 )
             entry.dataset = self.datasets[key]
@@ -317,6 +318,10 @@ def _about_columns(entry: Entry, tables: Tables, taken: Collection[str | None]) 
     inputs = [entry.inputs] if isinstance(entry.inputs, str) else list(entry.inputs or ())
     seen = inputs if entry.dataset.kind == "table" else []
     noted = list(remarks(tables, seen, entry.targets, taken))
+    if isinstance(source := entry.dataset.source, TensorSource) and seen:
+        counts = source.values.isnan().sum(0).tolist()
+        gaps = [f"{name} ({count:,})" for name, count in zip(seen, counts, strict=True) if count]
+        noted += [f"missing numbers that are read as the mean: {', '.join(gaps)}"] if gaps else []
     return {"input_columns": inputs, **({"noted": noted} if noted else {})}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.data import cache, cells, csv_files, images
 from polypath.data.catalogue import Entry
-from polypath.data.columns import DataSet, Missing
+from polypath.data.columns import DataSet, Missing, MissingInputs
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,7 @@ def as_dataset(
     entry: Entry | None = None,
     categorical: Sequence[str] = (),
     missing: Missing = "refuse",
+    missing_inputs: MissingInputs = "refuse",
 ) -> DataSet:
     """The data set whose inputs are the named column(s).
 
@@ -183,6 +184,7 @@ def as_dataset(
         entry: catalogue entry.
         categorical: input columns of numbers that are categories; columns of texts are, among several.
         missing: what happens to missing values of targets.
+        missing_inputs: what happens to missing numbers of inputs.
     """
     if entry is not None:
         inputs = inputs or entry.inputs or [name for name in tables.names if name not in entry.targets]
@@ -214,7 +216,7 @@ def as_dataset(
         texts = tables.complete(inputs[0]).to_pylist()
         return DataSet(kind="text", texts=texts, hashes=memo(lambda: _text_hashes(texts)), **common)
     if kind == "table":
-        rows, categories = cells.features(tables, inputs, categorical)
+        rows, categories = cells.features(tables, inputs, categorical, missing_inputs)
         return DataSet(
             kind="table",
             source=rows,

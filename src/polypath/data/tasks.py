@@ -88,7 +88,7 @@ def prepare(
     assert dataset.source is not None
     if dataset.kind == "table":
         assert isinstance(dataset.source, TensorSource)
-        source, table = statistics.table(dataset, dataset.source.values, torch.from_numpy(train), options.scale)
+        source, table = statistics.table(dataset, dataset.source.values, torch.from_numpy(train), options)
         return Opened(dataset, options, rows, source, table)
     assert dataset.pixels is not None
     constants = statistics.constants(dataset, options, train)
