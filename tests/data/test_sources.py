@@ -167,6 +167,11 @@ def test_words_among_the_numbers_are_categories(table):
     assert torch.equal(encoded[:, 1], (weights % 2 == 0).float()) and torch.equal(encoded[:, 2], 1 - encoded[:, 1])
 
 
+def test_numbers_that_are_categories_are_so_in_every_suite(table):
+    (price,) = whole(f"csv:{table}", column="price", inputs=["weight", "length"], categorical=["length"])
+    assert price.task.preprocess.categories == {"length": ("0", "1", "2", "3", "4")}
+
+
 def test_too_many_different_words_are_no_categories(tmp_path):
     rows = "\n".join(f"{n},{n},word{n}" for n in range(300))
     (tmp_path / "t.csv").write_text(f"x,y,id\n{rows}\n")
