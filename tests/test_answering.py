@@ -12,7 +12,7 @@ import torch
 import polypath as pp
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Suite
-from polypath.prediction import Budget, ExitCost, affordable, cascaded, lowest_threshold
+from polypath.prediction import Budget, ExitCost, affordable, answer, cascaded, lowest_threshold
 from polypath.system import System
 from polypath.testing import tiny_images
 
@@ -37,6 +37,14 @@ def learned(suite: Suite) -> System:
 @pytest.fixture
 def system(learned: System) -> System:
     return copy.deepcopy(learned)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_refused_with_their_rows(suite: Suite, value: float) -> None:
+    outputs = torch.zeros(4, 2)
+    outputs[2, 1] = value
+    with pytest.raises(InvalidInput, match=r"task 'task2' has no finite answer in row\(s\) \[2\]"):
+        answer(suite["task2"].task, outputs)
 
 
 def test_the_deepest_exit_within_the_budget_answers(system: System, suite: Suite) -> None:

@@ -32,6 +32,14 @@ def saved(learned: System, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learned.save(tmp_path_factory.mktemp("saved") / "system")
 
 
+def test_new_names_have_their_accents_composed(saved: Path) -> None:
+    system = pp.load(saved)
+    with pytest.raises(InvalidInput, match="Unicode NFC"):
+        system.rename("task1", "cafe\u0301")
+    system.rename("task1", "caf\u00e9")
+    assert "caf\u00e9" in system.tasks
+
+
 # ---- answering ------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
+from polypath.core.task import composed
 
 if TYPE_CHECKING:
     from polypath.system import System
@@ -19,6 +20,8 @@ def rename(system: System, old: str, new: str) -> None:
     task = network.task_named(old)
     if old == new:
         raise InvalidInput(f"task {old!r} is called so already")
+    if new != composed(new):
+        raise InvalidInput(f"task name {new!r}: accents composed with their letters (Unicode NFC) are required")
     network.require_free(new)
     task.of({**task.model_dump(), "name": new}, "task")  # a name that no task can have is refused here
     plan = type(network).plan_renamed(network.plan(), old, new)

@@ -67,11 +67,21 @@ class Prediction:
 
 
 def answer(task: Task, outputs: torch.Tensor) -> Prediction:
-    """Raw outputs (n, target.outputs) as labels and probabilities, or values in the target's units."""
+    """Raw outputs (n, target.outputs) as labels and probabilities, or values in the target's units.
+
+    Raises:
+        InvalidInput: NaN or infinity among them; names the rows.
+    """
     target = task.target
+    if isinstance(target, Regression) and target.mean:
+        outputs = outputs * torch.tensor(target.std) + torch.tensor(target.mean)
+    if not torch.isfinite(outputs).all():
+        bad = (~torch.isfinite(outputs)).flatten(1).any(1).nonzero().flatten()[:5].tolist()
+        raise InvalidInput(
+            f"inputs: task {task.name!r} has no finite answer in row(s) {bad}: the values there are too large for its "
+            "network (compare their units with the training data), or it was trained until it diverged"
+        )
     if isinstance(target, Regression):
-        if target.mean:
-            outputs = outputs * torch.tensor(target.std) + torch.tensor(target.mean)
         return Prediction(task.name, None, None, outputs)
     if isinstance(target, MultiLabel):
         probabilities = outputs.sigmoid()

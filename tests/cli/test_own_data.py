@@ -198,6 +198,16 @@ def test_one_is_one() -> None:
         assert said in list(shown.columns[6].cells)[0].plain
 
 
+def test_a_dry_run_says_which_columns_are_not_inputs(tmp_path: Path, invoke: Invoke) -> None:
+    rows = [f"{n},2024-01-{n % 28 + 1:02},{n % 2}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,day,y", *rows]) + "\n")
+    (tmp_path / "tasks.yaml").write_text("tasks:\n- {name: t, dataset: 'csv:t.csv', target: y}\n")
+    words = ("train", tmp_path / "tasks.yaml", "--method", "hard_sharing", "--out", tmp_path / "run", "--dry-run")
+    (found,) = json.loads(invoke(*words, "--json").stdout)["data"]
+    assert found["noted"] == ["not an input, being neither numbers nor texts: day (date32[day])"]
+    assert "day" in invoke(*words).stdout
+
+
 def test_the_schema_is_json(invoke: Invoke, tmp_path: Path) -> None:
     assert json.loads(invoke("schema").stdout)["title"] == "polypath tasks.yaml"
     assert invoke("schema", "--out", tmp_path / "s.json").exit_code == 0

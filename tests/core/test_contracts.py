@@ -139,7 +139,7 @@ def test_tasks_survive_json(task: Task) -> None:
     assert task.renamed("other").renamed(task.name) == task
 
 
-@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a/b", "a\\b", "a\nb", "a\0", "x" * 101])
+@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a/b", "a\\b", "a\nb", "a\0", "x" * 101, ".", ".."])
 def test_unusable_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="a task name has 1 to 100 characters"):
         Task.of({**example().to_json(), "name": name})

@@ -60,6 +60,64 @@ def test_picture_files_and_pil_images(tmp_path: Path) -> None:
         RGB.decode(picture.convert("L"))
 
 
+def test_grey_of_16_bits_is_scaled(tmp_path: Path) -> None:
+    from PIL import Image
+
+    deep = np.array([[0, 128, 129, 257, 1000, 30000, 65406, 65535]], dtype=np.uint16).reshape(2, 4)
+    by_hand = torch.tensor([0, 0, 1, 1, 4, 117, 254, 255], dtype=torch.uint8).reshape(1, 1, 2, 4)  # value / 257
+    for suffix in ("png", "tif", "pgm"):
+        Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
+        assert torch.equal(GREY.decode(tmp_path / f"deep.{suffix}"), by_hand)
+        assert torch.equal(RGB.decode(tmp_path / f"deep.{suffix}"), by_hand.expand(1, 3, 2, 4))
+    assert torch.equal(GREY.decode(Image.fromarray(deep)), by_hand)
+    assert torch.equal(GREY.decode(Image.fromarray(deep.astype(">u2"))), by_hand)
+    as_older_pillow_opens_it = Image.fromarray(deep.astype(np.int32))
+    as_older_pillow_opens_it.format = "PNG"
+    assert torch.equal(GREY.decode(as_older_pillow_opens_it), by_hand)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_that_do_not_say_what_is_white_are_refused(tmp_path: Path, dtype: Any) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ones((2, 4), dtype=dtype))
+    picture.save(tmp_path / "deep.tif")
+    wrong = "8 or 16 bits a channel are required, received .* save them as 8-bit images"
+    with pytest.raises(InvalidInput, match=f"deep.tif': image: {wrong}"):
+        GREY.decode(tmp_path / "deep.tif")
+    with pytest.raises(InvalidInput, match=wrong):
+        RGB.changed(fit="stretch").decode(picture)
+
+
+def test_numbers_that_overflow_once_they_are_scaled_are_named() -> None:
+    small = TABLE.changed(std=(2.0, 0.01))
+    with pytest.raises(InvalidInput, match="3e[+]38, which is too large once it is scaled, in row 1, column 'b'"):
+        small.decode([[1.0, 2.0], [1.0, 3e38]])
+
+
+def test_missing_numbers_are_read_as_the_mean_where_that_is_asked_for() -> None:
+    table = TABLE.changed(missing="mean")
+    encoded = torch.tensor([[0.0, -2.0], [1.0, 0.0]])  # ((., 0) - (1, 10)) / (2, 5), ((3, .) - (1, 10)) / (2, 5)
+    nan = float("nan")
+    forms: list[Any] = [
+        [[None, 0], [3, None]],
+        [["", "0"], ["3", "NA"]],
+        np.array([[nan, 0], [3, nan]]),
+        torch.tensor([[nan, 0], [3, nan]]),
+        [{"a": None, "b": 0}, {"a": "3", "b": ""}],
+        {"a": [None, 3], "b": ["0", "n/a"]},
+    ]
+    for raw in forms:
+        assert torch.equal(table.encode(table.decode(raw)), encoded)
+        with pytest.raises(InvalidInput):
+            TABLE.decode(raw)
+    with pytest.raises(InvalidInput, match="received NaN or infinity in row 0, column 'b'"):
+        table.decode([[None, float("inf")]])
+    assert "missing" not in TABLE.model_dump() and TablePreprocess.of(table.model_dump()) == table
+    words = TablePreprocess(columns=("a", "c"), mean=(1, 0), std=(2, 1), categories={"c": ("x",)}, missing="mean")
+    assert words.encode(words.decode([[None, "x"], [3, None]])).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_crop_takes_the_centre() -> None:
     from PIL import Image
 

@@ -50,6 +50,23 @@ def test_image_folders_of_several_sizes_become_tasks_that_load(tmp_path: Path) -
     assert len(suite["skin"].test) == 6
 
 
+def test_texts_that_stand_for_no_value_are_counted_as_missing(tmp_path: Path) -> None:
+    rows = [f"{n},{('low', 'high', 'NA', '')[n % 4]}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,risk", *rows]) + "\n")
+    assert "target risk: 2 classes; 20 rows have no value there and are left out" in written(tmp_path)
+
+
+def test_gaps_among_the_inputs_are_told(tmp_path: Path) -> None:
+    rows = [f"{n},{'' if n % 4 == 0 else n},{n % 2}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,age,y", *rows]) + "\n")
+    assert "  # column age has gaps, which is refused: 10 of 40 rows have no number there" in written(tmp_path)
+    with pytest.raises(InvalidInput, match="column 'age' has 10 missing value.*by missing_inputs: mean"):
+        own(tmp_path / "tasks.yaml")
+    text = (tmp_path / "tasks.yaml").read_text()
+    (tmp_path / "tasks.yaml").write_text(text + "    missing_inputs: mean\n")  # as the file says
+    assert own(tmp_path / "tasks.yaml")["t"].facts["noted"] == ["missing numbers that are read as the mean: age (10)"]
+
+
 def test_broken_images_among_them_are_skipped(tmp_path: Path) -> None:
     pictures(tmp_path / "xray", ("ill", "well"), (8, 8))
     (tmp_path / "xray" / "ill" / "0.png").write_text("no image")

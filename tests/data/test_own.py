@@ -14,7 +14,7 @@ from PIL import Image
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite, TaskData
-from polypath.data import build, own
+from polypath.data import arrays, build, own
 from polypath.data.tasks_file import lines_of
 from polypath.prediction import answer
 
@@ -64,6 +64,67 @@ def test_rows_without_a_label_are_left_out_of_that_task_only(homes: Path) -> Non
     assert torch.equal(price.train.targets[:, 0], 2.5 * price.train.inputs()[:, 0])  # in their own units
     mean = 2.5 * price.train.index.double().mean()
     assert price.task.target.mean[0] == pytest.approx(float(mean))
+
+
+def test_missing_numbers_among_the_inputs_count_as_the_mean_of_the_others(tmp_path: Path) -> None:
+    rows = [f"{'' if n % 4 == 0 else n},{('x', '', 'y')[n % 3]},{n % 2}" for n in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,c,y", *rows]) + "\n")
+    task = {"name": "t", "dataset": "csv:t.csv", "target": "y", "missing_inputs": "mean"}
+    (found,) = suite_of(tmp_path, task)
+    there = np.array([n for n in found.train.index.tolist() if n % 4], dtype=np.float64)
+    table = found.task.preprocess
+    assert table.mean[0] == pytest.approx(there.mean()) and table.std[0] == pytest.approx(there.std())
+    encoded = table.encode(found.train.inputs())
+    gaps = torch.tensor([n % 4 == 0 for n in found.train.index.tolist()])
+    assert (encoded[gaps, 0] == 0).all() and encoded.isfinite().all() and gaps.any()
+    assert encoded[~gaps, 0].std(correction=0) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InvalidInput, match="missing_inputs='mean' needs scale='standard'"):
+        suite_of(tmp_path, {**task, "scale": "minmax"})
+    part = ["train"] * 8 + ["test"] * 2
+    rows = [f"{n},{'1' if n > 8 else ''},{n % 2},{part[n]}" for n in range(10)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y,part", *rows]) + "\n")
+    with pytest.raises(InvalidInput, match="input column 'b' holds no value in the training rows; leave it out"):
+        suite_of(tmp_path, {**task, "split_column": "part"})
+
+
+WORDS = ["low", "high", "low", "high", "NaN", "NA", "null", "None", "", "none"]
+
+
+def words_table(folder: Path) -> None:
+    rows = [f"{n},{WORDS[n % 10]},2024-01-{n % 28 + 1:02}" for n in range(200)]
+    (folder / "words.csv").write_text("\n".join(["x,risk,day", *rows]) + "\n")
+
+
+def test_texts_that_stand_for_no_value_are_missing_labels(tmp_path: Path) -> None:
+    words_table(tmp_path)
+    task = {"name": "risk", "dataset": "csv:words.csv", "target": "risk"}
+    (found,) = suite_of(tmp_path, task)
+    assert found.task.target.labels == ("high", "low", "none") and found.facts["missing_labels"] == 100
+    assert used(found) == {n for n in range(200) if WORDS[n % 10] in ("high", "low", "none")}
+    (named,) = suite_of(tmp_path, {**task, "classes": ["low", "None"]})  # asked for by name it is a class
+    assert named.task.target.labels == ("low", "None") and len(used(named)) == 60
+    full = (tmp_path / "words.csv").read_text().replace(",,", ",low,")
+    (tmp_path / "full.csv").write_text(full)
+    with pytest.raises(InvalidInput, match="'risk' has 80 missing value.s., written .'NA', 'NaN', 'None', 'null'.; fi"):
+        suite_of(tmp_path, {**task, "dataset": "csv:full.csv", "missing": "refuse"})
+
+
+def test_columns_that_are_left_out_or_read_as_categories_are_noted(tmp_path: Path) -> None:
+    words_table(tmp_path)
+    (found,) = suite_of(tmp_path, {"name": "risk", "dataset": "csv:words.csv", "target": "risk"})
+    assert found.task.preprocess.columns == ("x",)
+    assert found.facts["noted"] == ["not an input, being neither numbers nor texts: day (date32[day])"]
+    rows = [f"{n},{'x7' if n == 15 else n % 9},{'oops' if n in (3, 40) else n % 3}" for n in range(50)]
+    (tmp_path / "stray.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    (found,) = suite_of(tmp_path, {"name": "t", "dataset": "csv:stray.csv", "target": "y", "classes": ["0", "1"]})
+    assert found.facts["noted"] == [
+        "read as categories: b holds 'x7' in line 17, where 49 of 50 values are numbers",
+        "read as classes: y holds 'oops' in line 5, where 48 of 50 values are numbers",
+    ]
+    rows = [f"{n},{'x7' if n % 5 == 0 else n % 9},{n % 2}" for n in range(50)]  # a fifth: they mean it
+    (tmp_path / "stray.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    (found,) = suite_of(tmp_path, {"name": "t", "dataset": "csv:stray.csv", "target": "y"})
+    assert "noted" not in found.facts
 
 
 def test_tasks_of_one_table_are_never_tested_on_each_others_training_rows(homes: Path) -> None:
@@ -354,3 +415,25 @@ def test_texts_bring_their_vocabulary(tmp_path: Path) -> None:
     (data,) = suite_of(tmp_path, {"name": "liked", "dataset": "csv:reviews.csv", "target": "liked", "min_count": 2})
     assert set(data.task.preprocess.vocabulary) == {"good", "bad", "film", "number"}
     assert data.facts["input_columns"] == ["text"]
+
+
+@pytest.mark.parametrize("text", ["tasks:\n- &a [*a]\n", "tasks: &a\n- name: a\n  dataset: *a\n", "&a {tasks: [*a]}"])
+def test_an_alias_to_itself_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"t.yaml: line [12]: what begins here holds an alias \(\*\) to itself"):
+        own(tmp_path / "t.yaml")
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("tasks: " + "[" * 3000 + "]" * 3000)
+    with pytest.raises(InvalidInput, match="t.yaml: is nested too deeply"):
+        own(tmp_path / "t.yaml")
+
+
+def test_names_that_look_the_same_are_the_same(homes: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    (suite,) = suite_of(homes, home("sold", name=apart))
+    assert suite.name == composed
+    with pytest.raises(InvalidInput, match=f"two tasks are called '{composed}'"):
+        suite_of(homes, home("sold", name=apart), home("sold", name=composed))
+    assert arrays(apart, (np.zeros((4, 2)), np.array([0, 1, 0, 1]))).name == composed

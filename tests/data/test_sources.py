@@ -167,6 +167,11 @@ def test_words_among_the_numbers_are_categories(table):
     assert torch.equal(encoded[:, 1], (weights % 2 == 0).float()) and torch.equal(encoded[:, 2], 1 - encoded[:, 1])
 
 
+def test_numbers_that_are_categories_are_so_in_every_suite(table):
+    (price,) = whole(f"csv:{table}", column="price", inputs=["weight", "length"], categorical=["length"])
+    assert price.task.preprocess.categories == {"length": ("0", "1", "2", "3", "4")}
+
+
 def test_too_many_different_words_are_no_categories(tmp_path):
     rows = "\n".join(f"{n},{n},word{n}" for n in range(300))
     (tmp_path / "t.csv").write_text(f"x,y,id\n{rows}\n")
@@ -176,10 +181,10 @@ def test_too_many_different_words_are_no_categories(tmp_path):
 
 def test_missing_and_infinite_values_are_named(tmp_path):
     (tmp_path / "gap.csv").write_text("a,b\n1,2\n,3\n4,5\n")
-    with pytest.raises(InvalidInput, match=r"column 'a' has 1 missing value\(s\), the first in row 1"):
+    with pytest.raises(InvalidInput, match=r"column 'a' has 1 missing value\(s\), the first in line 3"):
         whole(f"csv:{tmp_path / 'gap.csv'}", column="b", inputs="a")
     (tmp_path / "inf.csv").write_text("a,b\n1,0.5\ninf,0.3\n4,0.1\n")
-    with pytest.raises(InvalidInput, match="NaN or infinity in row 1, column 'a'"):
+    with pytest.raises(InvalidInput, match="infinity in line 3, column 'a'"):
         whole(f"csv:{tmp_path / 'inf.csv'}", column="b", inputs="a")
 
 

@@ -112,6 +112,25 @@ def test_a_file_answers_like_the_system(network: str, ending: str, tmp_path: Pat
     assert np.allclose(torch.from_numpy(logits).softmax(1).numpy(), probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+def test_missing_numbers_are_read_as_the_mean_in_the_file_too(ending: str, tmp_path: Path) -> None:
+    rows = [f"{'' if n % 4 == 0 else n},{n % 7},{('x', '', 'y')[n % 3]},{n % 2}" for n in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *rows]) + "\n")
+    task = {"name": "t", "dataset": f"csv:{tmp_path / 't.csv'}", "target": "y", "missing_inputs": "mean"}
+    run = {"threads": 1, "device": "cpu", "precision": "32-true", "progress": False}
+    learned = pp.learn("hard_sharing", pp.data.own({"tasks": [task]}), **MLP, **run)
+    system = pp.load(learned.save(tmp_path / "system"))
+    assert system.export("t", tmp_path / f"t{ending}").difference <= 1e-4
+    table = system.tasks["t"].preprocess
+    raw = table.decode([[None, 3, "x"], [5, None, "y"], [None, None, None], [7, 2, "x"]])
+    *_, probabilities = opened(tmp_path / f"t{ending}")[0](raw.numpy())
+    expected = system.predict("t", [[None, 3, "x"], [5, None, "y"], [None, None, None], [7, 2, "x"]]).probabilities
+    filled = system.predict("t", [[table.mean[0], 3, "x"], [5, table.mean[1], "y"]]).probabilities
+    assert expected is not None and filled is not None
+    assert np.abs(probabilities - expected.numpy()).max() <= 1e-4
+    torch.testing.assert_close(expected[:2], filled)
+
+
 def test_an_exit_of_its_own_is_exported(tmp_path: Path) -> None:
     system = learned("multipath")
     first, *_ = system.network.exits("task1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table system that can grow: `risk` (classification) and `dose` (regression in units of hundreds)."""
     data = Suite("tables", (table("risk"), table("dose", regression=True)))
     return _saved(pp.learn("rsn2", data, **GROWING), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The task `risk` on rows of which numbers may be missing."""
+    data = table("risk")
+    preprocess = data.task.preprocess.changed(missing="mean")
+    data = replace(data, task=data.task.changed(preprocess=preprocess))
+    return _saved(pp.learn("rsn2", Suite("gaps", (data,)), **GROWING), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import torch
 from bad_requests import bomb
 from serving import Client, base64_png, png
 
+import polypath as pp
+
 GREY = tiny.pixels(1, 0)[0]
 
 
@@ -122,6 +124,18 @@ def test_bodies_that_cannot_be_read_are_refused(tables: Path, client: Client, bo
         said = client(tables).post(path, content=body, headers={"Content-Type": "application/json"})
         assert said.status_code in (400, 422), said.text
         assert said.json()["error"]["message"] and len(said.text) < 1000 and "Traceback" not in said.text
+
+
+def test_numbers_that_overflow_in_the_network_are_refused_and_others_answered(tables: Path, client: Client) -> None:
+    system = pp.load(tables)
+    module = system.extract("dose")
+    for parameter in module.parameters():  # finite ones, with which the first layer overflows whatever was learned
+        parameter.data.fill_(1000.0)
+    server = client(tables)
+    server.app.state.service.live.now.system._module = lambda task, exit=None: module
+    said = server.post("/v1/tasks/dose/predict", json={"inputs": [[51, 52], [3e38, 3e38]]})
+    assert said.status_code == 422 and "no finite answer in row(s) [1]" in said.json()["error"]["message"]
+    assert server.post("/v1/tasks/dose/predict", json={"inputs": [[51, 52]]}).status_code == 200
 
 
 def test_the_sentence_names_the_row_and_the_column(tables: Path, client: Client) -> None:

@@ -3,12 +3,14 @@
 import base64
 import io
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image as pil
 
 from polypath.core.preprocess import ImagePreprocess, TablePreprocess
 from polypath.core.task import Classification, Features, Image, Task
-from polypath.serve.inputs import FEW, decoded, quick
+from polypath.serve.inputs import FEW, FORMATS, decoded, quick
 from polypath.serve.settings import Limits
 
 SHAPE = {"channels": 3, "height": 8, "width": 8}
@@ -52,6 +54,20 @@ def test_both_ways_decode_to_the_same_pixels() -> None:
     (one,) = decoded(IMAGES, [data], Limits())
     (other,) = decoded(IMAGES, [base64.b64encode(data).decode()], Limits())
     assert one.equal(other) and one.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "MPO"])
+def test_every_format_is_decoded(form: str) -> None:
+    (found,) = decoded(IMAGES, [packed((8, 8), form)], Limits(), fit=True)
+    assert found.shape == (3, 8, 8)
+    assert (found.int() - torch.tensor([10, 20, 30]).view(3, 1, 1)).abs().max() <= 6  # JPEG and WebP lose a little
+
+
+def test_grey_of_16_bits_is_scaled_here_too() -> None:
+    out = io.BytesIO()
+    pil.fromarray(np.full((8, 8), 30_000, np.uint16)).save(out, "PNG")
+    (found,) = decoded(IMAGES, [out.getvalue()], Limits(), fit=True)
+    assert found.unique().tolist() == [117]  # 30000 / 257 = 116.7
 
 
 def test_rows_are_quick_up_to_a_number_of_values() -> None:

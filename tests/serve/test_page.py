@@ -158,7 +158,7 @@ def test_it_fits_a_phone_and_follows_the_dark_scheme(browser: Any, server: str, 
 
 
 def test_a_row_is_typed_and_a_task_is_seen_only_with_a_token_of_its_group(
-    browser: Any, tables: Path, categories: Path, images: Path, tmp_path: Path
+    browser: Any, tables: Path, gaps: Path, categories: Path, images: Path, tmp_path: Path
 ) -> None:
     tokens = tmp_path / "tokens.json"
     guest, nurse = create_token(tokens, "guest"), create_token(tokens, "nurse", ["clinic"])
@@ -171,6 +171,11 @@ def test_a_row_is_typed_and_a_task_is_seen_only_with_a_token_of_its_group(
         page.locator("[data-column=weight]").press("Enter")
         page.locator('[data-answer="dose"]').wait_for()
         assert page.locator('[data-answer="risk"]').count() == 1
+    assert page.complaints == []
+    with serving(gaps) as url, opened(browser, url) as page:
+        page.locator("[data-column=age]").fill("")  # nothing, which this task takes
+        page.locator("#go").click()
+        page.locator('[data-answer="risk"]').wait_for()
     assert page.complaints == []
     with serving(categories) as url, opened(browser, url) as page:
         page.locator("select[data-column=smoker]").select_option("yes")

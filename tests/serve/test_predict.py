@@ -52,6 +52,17 @@ def test_rows_are_lists_or_objects_and_regression_answers_in_units(tables: Path,
     assert 100 < value < 2000  # the target's mean is 1000, its deviation 400: scaled back
 
 
+def test_a_missing_number_is_null_where_the_task_takes_gaps(tables: Path, gaps: Path, client: Client) -> None:
+    server = client(gaps)
+    for inputs in ([[None, 20.0], [30.0, None]], [{"age": None, "weight": 20}, {"age": 30, "weight": None}]):
+        said = server.post("/v1/tasks/risk/predict", json={"inputs": inputs}).json()["answers"]
+        means = server.post("/v1/tasks/risk/predict", json={"inputs": [[50, 20], [30, 50]]}).json()["answers"]
+        assert said == means  # the means of the columns are 50
+        refused = client(tables).post("/v1/tasks/risk/predict", json={"inputs": inputs})
+        assert refused.status_code == 422 and "column 'age'" in refused.json()["error"]["message"]
+    assert server.get("/v1/tasks").json()["tasks"][0]["inputs"]["missing"] == "mean"
+
+
 def test_categories_are_given_as_words_and_told_to_the_page(categories: Path, client: Client) -> None:
     server, system = client(categories), pp.load(categories)
     rows = [{"age": 50, "smoker": "yes"}, {"age": 50, "smoker": "no"}, {"age": 70.5, "smoker": None}]

@@ -26,7 +26,7 @@ def data_table(suite: Suite) -> Any:
                 one["inputs"],
                 one["target"],
                 *(f"{sizes[split]:,}" if split in sizes else "–" for split in ("train", "val", "test")),
-                ", ".join(left) or "–",
+                ", ".join([*left, *one.get("noted", [])]) or "–",
                 one["private_to"] or "everybody",
             )
         )
@@ -52,7 +52,7 @@ def about(data: TaskData) -> dict[str, Any]:
         "examples": dict(facts.get("examples", {})),
         "classes": _counts(data),
         "private_to": data.task.private_to,
-        **{key: facts[key] for key in (*LEFT_OUT, "unreadable_names", "input_columns") if key in facts},
+        **{key: facts[key] for key in (*LEFT_OUT, "unreadable_names", "input_columns", "noted") if key in facts},
     }
 
 

@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
+from polypath.core.pixels import eight_bits
 
 
 class ImagePreprocess(Config):
@@ -54,11 +55,11 @@ class ImagePreprocess(Config):
 
         Args:
             raw: a path, a PIL image, a list of either, or an array/tensor: uint8 0..255 or float 0..1,
-                (n, c, h, w), (n, h, w, c), or one image without n.
+                (n, c, h, w), (n, h, w, c), or one image without n. Grey images of 16 bits are scaled to 8.
 
         Raises:
             InvalidInput: another size (with fit="exact"), channel count or dtype, NaN or infinite pixels,
-                an unreadable file (named).
+                an unreadable file (named), a PIL image of 32-bit integers or floats.
         """
         if isinstance(raw, (torch.Tensor, np.ndarray)):
             return self._from_array(raw)
@@ -90,7 +91,10 @@ class ImagePreprocess(Config):
         if isinstance(item, (str, Path)):
             try:
                 with pil.open(item) as opened:
-                    item = opened.convert("L" if self.channels == 1 else "RGB")
+                    item = eight_bits(opened, self.channels)
+                    item.load()
+            except InvalidInput as error:
+                raise InvalidInput(f"image file {str(item)!r}: {error}") from error
             except FileNotFoundError:
                 raise InvalidInput(f"image file {str(item)!r} does not exist") from None
             except (OSError, SyntaxError, pil.DecompressionBombError) as error:
@@ -101,7 +105,7 @@ class ImagePreprocess(Config):
             raise InvalidInput(
                 f"image: {self.channels} channel(s) required, received mode {item.mode!r}; convert it first"
             )
-        item = self._fitted(item.convert("L" if self.channels == 1 else "RGB"))
+        item = self._fitted(eight_bits(item, self.channels))
         pixels = torch.from_numpy(np.asarray(item).copy())
         pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
         return self._from_array(pixels)
@@ -160,6 +164,8 @@ class TablePreprocess(Config):
         columns: names in the order the network expects.
         mean, std: one number a column, from the training split (0 and 1 for categories).
         categories: column -> its values; encoded as one 0/1 number a value, in this order.
+        missing: whether a number that is missing (None, NaN, an empty text) is refused, or decoded as NaN and read as
+            the `mean` of its column.
     """
 
     kind: Literal["table"] = "table"
@@ -167,6 +173,13 @@ class TablePreprocess(Config):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: dict[str, tuple[str, ...]] = {}
+    missing: Literal["refuse", "mean"] = "refuse"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: Any) -> dict[str, Any]:
+        """Without `missing` where it is refused, as systems were written before there was a choice."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if key != "missing" or value != "refuse"}
 
     @model_validator(mode="after")
     def _known_columns(self) -> TablePreprocess:
@@ -187,7 +200,8 @@ class TablePreprocess(Config):
         A tensor holds decoded rows already: categories as their numbers.
 
         Raises:
-            InvalidInput: a missing column, another number of columns, NaN or infinite values, no such category number.
+            InvalidInput: a missing column, another number of columns, infinite values, missing ones where they are
+                refused, no such category number.
         """
         if hasattr(raw, "to_dict") and hasattr(raw, "columns"):  # a data frame of any library
             raw = {name: np.asarray(raw[name]) for name in raw.columns}
@@ -200,11 +214,15 @@ class TablePreprocess(Config):
         if rows.ndim != 2 or rows.shape[1] != len(self.columns) or len(rows) == 0:
             wanted = f"(n, {len(self.columns)}) with columns {list(self.columns)}"
             raise InvalidInput(f"rows: shape {wanted} required, received {tuple(rows.shape)}")
-        if not torch.isfinite(rows).all():
-            where = (~torch.isfinite(rows)).nonzero()[0].tolist()
+        encoded = self._scaled(rows)
+        if not torch.isfinite(encoded).all():
+            row, place = (~torch.isfinite(encoded)).nonzero()[0].tolist()
+            value = float(rows[row, place])
+            received = (
+                f"{value:g}, which is too large once it is scaled," if math.isfinite(value) else "NaN or infinity"
+            )
             raise InvalidInput(
-                f"rows: finite values required, received NaN or infinity in row {where[0]}, "
-                f"column {self.columns[where[1]]!r}"
+                f"rows: finite values required, received {received} in row {row}, column {self.columns[place]!r}"
             )
         for name, values in self.categories.items():
             codes = rows[:, self.columns.index(name)]
@@ -214,8 +232,7 @@ class TablePreprocess(Config):
 
     def encode(self, stored: torch.Tensor) -> torch.Tensor:
         """float32 (n, width), scaled; categories as 0/1 columns in their column's place."""
-        mean = torch.tensor(self.mean, device=stored.device)
-        scaled = (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        scaled = self._scaled(stored)
         if not self.categories:
             return scaled
         parts = []
@@ -227,14 +244,21 @@ class TablePreprocess(Config):
             parts.append(column)
         return torch.cat(parts, dim=1)
 
+    def _scaled(self, stored: torch.Tensor) -> torch.Tensor:
+        """float32 (n, columns): numbers to (x - mean) / std."""
+        mean = torch.tensor(self.mean, device=stored.device)
+        scaled = (stored.float() - mean) / torch.tensor(self.std, device=stored.device)
+        return torch.where(scaled.isnan(), 0.0, scaled) if self.missing == "mean" else scaled
+
     def _from_array(self, raw: Any) -> torch.Tensor:
         """Rows without names; categories of anything but a tensor are read as values."""
         if not self.categories or isinstance(raw, torch.Tensor):
             try:
                 rows = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+                return rows[None] if rows.ndim == 1 else rows
             except (TypeError, ValueError) as error:
-                raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
-            return rows[None] if rows.ndim == 1 else rows
+                if self.missing == "refuse":
+                    raise InvalidInput(f"rows: numbers in rows of {len(self.columns)} required: {error}") from error
         given = np.asarray(raw, dtype=object)
         given = given[None] if given.ndim == 1 else given
         if given.ndim != 2 or given.shape[1] != len(self.columns):
@@ -262,7 +286,7 @@ class TablePreprocess(Config):
             return np.array([_number(value, name, row) for row, value in enumerate(values.tolist())], dtype=np.float32)
 
 
-_WORDS = {"true": 1.0, "false": 0.0, "": math.nan, "none": math.nan}
+_WORDS = {"true": 1.0, "false": 0.0, **dict.fromkeys(("", "none", "na", "n/a", "#n/a", "<na>", "null"), math.nan)}
 
 
 def _number(value: Any, column: str, row: int) -> float:

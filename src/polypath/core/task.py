@@ -126,6 +126,14 @@ InputSpec = Annotated[Image | Features | Tokens, Field(discriminator="kind")]
 Target = Annotated[Classification | Regression | MultiLabel, Field(discriminator="kind")]
 
 
+def composed(name: str) -> str:
+    """The name of a task with accents composed (Unicode NFC): names that look the same are the same.
+
+    Done where names enter, not in `Task`: a system that was saved with another form keeps it.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 class Task(Config):
     """One task: frozen data, no examples. JSON round trip: `Task.model_validate_json(task.model_dump_json())`.
 
@@ -155,9 +163,11 @@ class Task(Config):
     @classmethod
     def _usable_name(cls, name: str) -> str:
         bad = [c for c in name if c in "/\\" or unicodedata.category(c).startswith("C")]
-        if not name.strip() or name != name.strip() or bad or len(name) > 100:
+        # HTTP clients take the dots for folders of the address, and never ask for the task.
+        if not name.strip() or name != name.strip() or bad or len(name) > 100 or name in (".", ".."):
             raise ValueError(
-                "a task name has 1 to 100 characters, no slash or control character, no space at either end"
+                "a task name has 1 to 100 characters, no slash or control character, no space at either end, and is "
+                f"neither . nor ..; received {name[:120]!r}"
             )
         return name
 

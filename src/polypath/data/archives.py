@@ -10,7 +10,7 @@ import numpy as np
 
 from polypath.core.errors import InvalidInput
 from polypath.data import images
-from polypath.data.columns import DataSet, Missing
+from polypath.data.columns import DataSet, Missing, MissingInputs
 from polypath.data.given import from_arrays
 
 # (inputs, targets) of each stored split, in the namings that are in use.
@@ -30,7 +30,13 @@ _NAMINGS: dict[str, tuple[tuple[str, str], ...]] = {
 _NAMES = ("label_names", "class_names", "classes")
 
 
-def from_npz(files: Sequence[Path], name: str, shape: images.Shape, missing: Missing = "refuse") -> DataSet:
+def from_npz(
+    files: Sequence[Path],
+    name: str,
+    shape: images.Shape,
+    missing: Missing = "refuse",
+    missing_inputs: MissingInputs = "refuse",
+) -> DataSet:
     """The data set in one or more archives, whose arrays are joined in the order of the files.
 
     Raises:
@@ -59,7 +65,7 @@ def from_npz(files: Sequence[Path], name: str, shape: images.Shape, missing: Mis
         }
     except ValueError as error:
         raise InvalidInput(f"{name}: the parts do not fit together: {error}") from error
-    return from_arrays(joined, shape, name, labels, missing=missing)
+    return from_arrays(joined, shape, name, labels, missing=missing, missing_inputs=missing_inputs)
 
 
 def _pair(arrays: dict[str, np.ndarray], namings: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -11,7 +11,7 @@ import torch
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import TensorSource
 from polypath.core.preprocess import category
-from polypath.data.columns import Column, Missing, coded
+from polypath.data.columns import Column, Missing, MissingInputs, coded
 
 if TYPE_CHECKING:
     from polypath.data.tabular import Tables
@@ -75,7 +75,7 @@ def _known(tables: Tables, name: str, values: Any, labels: Sequence[str] | None,
 
 
 def features(
-    tables: Tables, names: Sequence[str], categorical: Sequence[str] = ()
+    tables: Tables, names: Sequence[str], categorical: Sequence[str] = (), missing: MissingInputs = "refuse"
 ) -> tuple[TensorSource, dict[str, tuple[str, ...]]]:
     """Input columns as float32 rows, categories as their numbers (-1: none), and the values of every category column.
 
@@ -83,6 +83,7 @@ def features(
         tables: the columns.
         names: which ones, in order.
         categorical: columns of numbers that are categories; columns of texts always are.
+        missing: what happens to numbers that are missing; those that are not refused are NaN.
 
     Raises:
         InvalidInput: missing or infinite numbers, a column of another type, more different values than
@@ -100,12 +101,27 @@ def features(
             codes, categories[name] = _categories(tables, name)
             columns.append(codes)
         else:
-            columns.append(np.asarray(tables.complete(name).to_numpy(), dtype=np.float32))
+            columns.append(np.asarray(tables.read(tables.require(name)).to_numpy(), dtype=np.float32))
     rows = np.stack(columns, axis=1)
-    if not np.isfinite(rows).all():
-        row, place = np.argwhere(~np.isfinite(rows))[0]
-        raise InvalidInput(f"{tables.name}: NaN or infinity in row {row}, column {names[place]!r}")
+    if missing == "refuse" and (gaps := np.isnan(rows)).any():
+        raise InvalidInput(
+            f"{tables.name}: {_told(tables, names, gaps)}; fill them, leave these rows out, or read them as the mean "
+            "of the training rows by missing_inputs: mean"
+        )
+    if np.isinf(rows).any():
+        row, place = np.argwhere(np.isinf(rows))[0]
+        raise InvalidInput(f"{tables.name}: infinity in {tables.place(row)}, column {names[place]!r}")
     return TensorSource(torch.from_numpy(rows)), categories
+
+
+def _told(tables: Tables, names: Sequence[str], gaps: np.ndarray) -> str:
+    """Every input column with gaps, how many and where the first is; names of columns are told as they stand."""
+    counts = gaps.sum(axis=0)
+    first = {place: tables.place(int(gaps[:, place].argmax())) for place in np.flatnonzero(counts).tolist()}
+    return "; ".join(
+        f"column {names[place]!r} has {counts[place]} missing value(s), the first in {line}"
+        for place, line in first.items()
+    )
 
 
 def _categories(tables: Tables, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

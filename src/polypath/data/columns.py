@@ -15,6 +15,8 @@ from polypath.data.catalogue import Entry, Grouping, Kind, TargetKind
 
 # What a missing value of a target column is: refused; an empty cell, that leaves its row out; that or NaN.
 Missing = Literal["refuse", "skip", "skip_nan"]
+# What a missing number of an input column is: refused, or kept as NaN and read as the mean of the training rows.
+MissingInputs = Literal["refuse", "mean"]
 
 
 @dataclass(frozen=True)

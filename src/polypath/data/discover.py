@@ -11,6 +11,7 @@ from typing import Any, Literal
 from polypath.core.errors import InvalidInput, PolypathError
 from polypath.data import images
 from polypath.data.column_kinds import MOST_CLASSES, names_images
+from polypath.data.remarks import MISSING
 from polypath.data.rows import NAMES
 from polypath.data.sources import TABLES, open_tables
 from polypath.data.tabular import Tables, split_of
@@ -208,6 +209,10 @@ def _remarks(tables: Tables, seen: dict[str, _Seen], targets: Sequence[str], inp
         lost = seen[name].missing
         what = "a number" if seen[name].regression else f"{seen[name].different} classes"
         yield f"target {name}: {what}" + (f"; {lost} rows have no value there and are left out" if lost else "")
+    for name in inputs:
+        if tables.types[name] == "number" and (lost := seen[name].missing):
+            yield f"column {name} has gaps, which is refused: {lost} of {count:,} rows have no number there"
+            yield "  fill them, or let them be read as the mean of the training rows by missing_inputs: mean"
     other = [name for name, role in roles.items() if name in inputs and role in ("number", "category")]
     if other:
         yield f"could be targets too: {', '.join(other)}"
@@ -228,12 +233,13 @@ def _seen(tables: Tables, name: str) -> _Seen:
     held = None if kind == "image" else tables.read(name)
     if held is None or (kind == "string" and names_images(held)):
         return _Seen("images", 0, 0, False)
-    cells = [cell for cell in held.to_pylist() if cell is not None]
+    cells = [cell for cell in held.to_pylist() if cell is not None and cell == cell and cell not in MISSING]
     role = _role(name, kind, cells)
     different = {cell for cell in cells if str(cell).strip()}
     fractions = any(isinstance(cell, float) for cell in cells)
     regression = role == "number" and (fractions or len(different) > MOST_CLASSES)
-    return _Seen(role, len(different), held.null_count, regression)
+    missing = len(held) - len(cells) + sum(not str(cell).strip() for cell in cells)
+    return _Seen(role, len(different), missing, regression)
 
 
 def _role(name: str, kind: str, cells: Sequence[Any]) -> Role:

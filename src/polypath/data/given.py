@@ -11,10 +11,11 @@ import torch
 
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Source, TensorSource
+from polypath.core.pixels import is_grey
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data import images
 from polypath.data.catalogue import Entry
-from polypath.data.columns import Column, DataSet, Missing, coded
+from polypath.data.columns import Column, DataSet, Missing, MissingInputs, coded
 
 
 def from_arrays(
@@ -25,6 +26,7 @@ def from_arrays(
     entry: Entry | None = None,
     columns: Sequence[str] | None = None,
     missing: Missing = "refuse",
+    missing_inputs: MissingInputs = "refuse",
 ) -> DataSet:
     """The data set in an (inputs, targets) pair, or a mapping of stored split to one.
 
@@ -37,6 +39,7 @@ def from_arrays(
         entry: catalogue entry.
         columns: feature names, for rows.
         missing: whether NaN may stand for a target that is missing (`skip_nan`).
+        missing_inputs: whether NaN may stand for a number of a row that is missing (`mean`).
 
     Raises:
         InvalidInput: wrong shapes, different numbers of inputs and targets, NaN or infinite values.
@@ -79,7 +82,7 @@ def from_arrays(
     except ValueError as error:
         raise InvalidInput(f"{name}: inputs of the stored splits do not fit together: {error}") from error
     if values.ndim == 2:
-        return _rows(values, columns, common)
+        return _rows(values, columns, common, missing_inputs)
     return _images(values, shape, common)
 
 
@@ -147,7 +150,7 @@ class Items:
             values = _channels_first(np.asarray(first)[None])
             return values.shape[1], values.shape[2], values.shape[3]
         if hasattr(first, "getbands"):
-            return (1 if first.mode in ("1", "L", "LA", "I", "F") else 3, first.size[1], first.size[0])
+            return (1 if is_grey(first) else 3, first.size[1], first.size[0])
         raise InvalidInput(
             f"torch Dataset: images (PIL, array or tensor) are required as inputs, received {type(first).__name__}; "
             "for other inputs give arrays"
@@ -206,9 +209,9 @@ def _target(values: np.ndarray, labels: Sequence[str] | None, name: str, missing
     return Column(values.astype(np.float64))
 
 
-def _rows(values: np.ndarray, columns: Sequence[str] | None, common: dict[str, Any]) -> DataSet:
+def _rows(values: np.ndarray, columns: Sequence[str] | None, common: dict[str, Any], missing: MissingInputs) -> DataSet:
     rows = values.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(rows))
+    bad = np.argwhere(np.isinf(rows) if missing == "mean" else ~np.isfinite(rows))
     if len(bad):
         raise InvalidInput(f"{common['name']}: NaN or infinity in row {bad[0][0]}, column {bad[0][1]}")
     names = tuple(columns) if columns else tuple(f"x{number}" for number in range(rows.shape[1]))

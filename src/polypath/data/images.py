@@ -19,10 +19,12 @@ import torch
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Source, TensorSource
+from polypath.core.pixels import eight_bits, is_grey
 from polypath.core.preprocess import ImagePreprocess
 from polypath.data import cache
 
 SMALL = 96  # pixels a side: up to here a whole set fits as decoded pixels, beyond it stays encoded
+DECODER = 2  # in the keys of decoded images, raised where the same file gives other pixels (2: 16 bits are scaled)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 Fit = Literal["exact", "stretch", "crop"]
@@ -78,15 +80,15 @@ class Encoded(ABC):
         """How to call image `row` in a message."""
 
     def open(self, row: int) -> Any:
-        """Image `row`, loaded.
+        """Image `row`, loaded, with 8 bits a channel.
 
         Raises:
-            InvalidInput: it cannot be read; named.
+            InvalidInput: it cannot be read, or holds 32-bit integers or floats; named.
         """
         try:
             with self.read(row) as image:  # closes the file; the loaded pixels stay
                 image.load()
-                return image
+                return eight_bits(image)
         except unreadable() as error:
             raise InvalidInput(
                 f"image {self.name(row)} cannot be read: {str(error).removesuffix(self.name(row)).rstrip(': ')}; "
@@ -96,8 +98,7 @@ class Encoded(ABC):
     def native(self, row: int = 0) -> tuple[int, int, int]:
         """Channels, height and width of image `row`, the first one by default."""
         image = self.open(row)
-        grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
-        return (1 if grey else 3, image.size[1], image.size[0])
+        return (1 if is_grey(image) else 3, image.size[1], image.size[0])
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def readable(encoded: Encoded, name: str, key: object | None) -> np.ndarray:
                 found[row] = False
         return found
 
-    good = build() if key is None else cache.cached(f"{name}-readable", ["readable", key], build)
+    good = build() if key is None else cache.cached(f"{name}-readable", ["readable", DECODER, key], build)
     if len(good) and not good.any():
         raise InvalidInput(f"{name}: none of the {len(good)} images can be read, the first is {encoded.name(0)}")
     return good
@@ -234,14 +235,13 @@ def decode(
     """
     rows = list(rows)
     channels, height, width = preprocess.channels, preprocess.height, preprocess.width
-    mode = "L" if channels == 1 else "RGB"
     out = np.empty((len(rows), channels, height, width), dtype=np.uint8)
     for place, row in enumerate(rows):
         if good is not None and not good[row]:
             out[place] = 0
             continue
         image = encoded.open(row)
-        image = image if image.mode == mode else image.convert(mode)
+        image = eight_bits(image, channels)
         if image.size != (width, height):
             if preprocess.fit == "exact":
                 raise InvalidInput(
@@ -287,7 +287,7 @@ def source(
         return TensorSource(torch.from_numpy(build())), preprocess
     settings: list[object] = [preprocess.model_dump(mode="json", exclude={"mean", "std"})]
     settings += [] if good is None or good.all() else [np.flatnonzero(~good).tolist()]
-    return TensorSource(torch.from_numpy(cache.cached(name, ["pixels", key, *settings], build))), preprocess
+    return TensorSource(torch.from_numpy(cache.cached(name, ["pixels", DECODER, key, *settings], build))), preprocess
 
 
 def hashes(rows: Iterable[bytes], count: int) -> np.ndarray:
@@ -330,6 +330,6 @@ def remembered_hashes(
         if key is None:
             return source_hashes(source)
         settings = preprocess.model_dump(mode="json", exclude={"mean", "std"})
-        return cache.cached(f"{name}-hashes", ["hashes", key, settings], lambda: source_hashes(source))
+        return cache.cached(f"{name}-hashes", ["hashes", DECODER, key, settings], lambda: source_hashes(source))
 
     return compute

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Augment, HorizontalFlip, PadCrop, Perspective
+from polypath.data.columns import MissingInputs
 from polypath.data.images import Fit, Shape
 
 # PaRT's training pipeline (paper appendix B): perspective p .75 scale .2, flip, crop of the image padded by 4.
@@ -33,6 +34,8 @@ class DataOptions(Config):
         seed: of shuffles, partitions and carve-outs.
         inputs: input column(s), for csv and parquet.
         categorical: input columns whose numbers are categories; columns of texts always are.
+        missing_inputs: what happens to numbers that are missing in input columns: `refuse`, or `mean`, which reads them
+            as the mean of the training rows, in every prediction too (needs scale: standard).
         train, test: split expressions; where the set has no stored test split the defaults are train[:80%] and
             train[80%:]; test may be None only there, where train is given. A number in test is the share (0..1) of the
             stored training split that is taken for it.
@@ -60,6 +63,7 @@ class DataOptions(Config):
     seed: int = 0
     inputs: str | tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
+    missing_inputs: MissingInputs = "refuse"
     train: str | None = None
     test: float | str | None = None
     validation: float | str | None = None
@@ -97,6 +101,10 @@ class DataOptions(Config):
             raise ValueError("shorter_side needs fit='crop'")
         if self.fit is not None and self.size is None and self.fit != "exact":
             raise ValueError(f"fit={self.fit!r} needs size=...")
+        if self.missing_inputs == "mean" and self.scale != "standard":
+            raise ValueError(
+                f"missing_inputs='mean' needs scale='standard', whose zero is the mean; not {self.scale!r}"
+            )
         return self
 
     @property

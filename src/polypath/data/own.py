@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from polypath.core.config import Config, describe
 from polypath.core.errors import UnknownName
 from polypath.core.examples import Suite
-from polypath.core.task import METRICS_OF
+from polypath.core.task import METRICS_OF, composed
 from polypath.data.columns import Missing
 from polypath.data.options import DataOptions, expressions
 from polypath.data.own_tasks import Entry, Workshop
@@ -59,6 +59,11 @@ class OwnTask(DataOptions):
     loss_weight: float = Field(1.0, gt=0)
     private_to: str | None = None
     seed: int = 0
+
+    @field_validator("name")
+    @classmethod
+    def _composed(cls, name: str) -> str:
+        return composed(name)
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -187,7 +192,17 @@ MEANT = {"data": "dataset", "path": "dataset", "file": "dataset", "files": "data
 
 
 # Settings without which nothing can be said about a task's data.
-OF_DATA = {"name", "dataset", "inputs", "target", "target_kind", "classes", "categorical", "missing"} | {
+OF_DATA = {
+    "name",
+    "dataset",
+    "inputs",
+    "target",
+    "target_kind",
+    "classes",
+    "categorical",
+    "missing",
+    "missing_inputs",
+} | {
     "split_column",
     "group_column",
 }
@@ -218,10 +233,11 @@ def _same_names(given: Sequence[Any], problems: Collected) -> None:
         name = raw.get("name") if isinstance(raw, Mapping) else None
         if name is None:
             continue
-        if str(name) in seen and str(name) not in told:
-            problems.add(("tasks", number, "name"), f"two tasks are called {str(name)!r}; task names must differ")
-            told.add(str(name))
-        seen.setdefault(str(name), number)
+        name = composed(str(name))
+        if name in seen and name not in told:
+            problems.add(("tasks", number, "name"), f"two tasks are called {name!r}; task names must differ")
+            told.add(name)
+        seen.setdefault(name, number)
 
 
 def _settled(entry: Entry, root: Path | str) -> dict[str, Any]:

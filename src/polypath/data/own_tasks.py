@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.core.examples import TaskData
+from polypath.core.examples import TaskData, TensorSource
 from polypath.core.task import METRICS_OF, Classification
 from polypath.data import partition, rows
 from polypath.data.column_kinds import read_as, several, usual_inputs, weights_of
 from polypath.data.columns import Column, DataSet
 from polypath.data.options import expressions
 from polypath.data.problems import Collected, Place
+from polypath.data.remarks import remarks, without_missing
 from polypath.data.sources import TABLES, open_source, open_tables, resolved
 from polypath.data.tabular import Tables
 from polypath.data.tasks import Opened, Wanted, class_numbers, classification, cut, prepare, target_of
@@ -152,10 +153,7 @@ class Workshop:
         entry.inputs = entry.task.inputs
         if entry.tables is None or entry.inputs:
             return
-        taken: set[str | None] = set()
-        for other in entries:
-            if other.tables is entry.tables:
-                taken |= {*other.targets, other.task.split_column, other.task.group_column}
+        taken = _taken(entries, entry.tables)
         rest = [name for name in entry.tables.names if name not in taken]
         with self.problems.at(entry.place("inputs"), entry.who) as failed:
             entry.inputs = tuple(usual_inputs(entry.tables, rest))
@@ -164,7 +162,7 @@ class Workshop:
     def _open(self, entry: Entry, entries: Sequence[Entry]) -> None:
         task = entry.task
         source = resolved(task.dataset, self.root)
-        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing))
+        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing, task.missing_inputs))
         where = "inputs" if task.inputs or task.categorical else "dataset"
         with self.problems.at(entry.place(where), entry.who) as failed:
             if key not in self.datasets:
@@ -175,6 +173,7 @@ class Workshop:
                     shape=task.shape,
                     categorical=task.categorical,
                     missing=task.missing,
+                    missing_inputs=task.missing_inputs,
                     tables=entry.tables,
                 )
             entry.dataset = self.datasets[key]
@@ -185,7 +184,7 @@ class Workshop:
         key = "classes" if entry.task.classes is not None else "target"
         with self.problems.at(entry.place(key), entry.who) as failed:
             columns = self._columns(entry)
-            self._wanted(entry, columns)
+            self._wanted(entry, columns, _taken(entries, entry.tables) if entry.tables is not None else set())
         entry.right = not failed
         if entry.wanted is None:
             return
@@ -201,9 +200,18 @@ class Workshop:
     def _columns(self, entry: Entry) -> list[tuple[str, Column]]:
         assert entry.dataset is not None
         names: Sequence[str | None] = entry.targets or (None,)
-        return [entry.dataset.column(name) for name in names]
+        found = [entry.dataset.column(name) for name in names]
+        if entry.tables is None:
+            return found
+        refuse, kinds = entry.task.missing == "refuse", entry.tables.types
+        return [
+            (name, without_missing(column, entry.task.classes, refuse, f"column {name!r}"))
+            if kinds[name] == "string"
+            else (name, column)
+            for name, column in found
+        ]
 
-    def _wanted(self, entry: Entry, columns: Sequence[tuple[str, Column]]) -> None:
+    def _wanted(self, entry: Entry, columns: Sequence[tuple[str, Column]], taken: Collection[str | None]) -> None:
         task = entry.task
         known = np.logical_and.reduce([column.known for _, column in columns])
         if not known.any():
@@ -225,7 +233,7 @@ class Workshop:
         entry.known = known
         facts: dict[str, Any] = {"missing_labels": lost} if lost else {}
         if entry.tables is not None:
-            facts["input_columns"] = [entry.inputs] if isinstance(entry.inputs, str) else list(entry.inputs or ())
+            facts |= _about_columns(entry, entry.tables, taken)
         target = entry.wanted.target
         keep = None if isinstance(target, Classification) else known
         more = {"private_to": task.private_to, "loss_weight": task.loss_weight}
@@ -296,6 +304,25 @@ class Workshop:
     def _wrong(self, entry: Entry, key: str, text: str) -> None:
         self.problems.add(entry.place(key), f"{entry.who}: {text}")
         entry.right = False
+
+
+def _taken(entries: Sequence[Entry], tables: Tables) -> set[str | None]:
+    """Columns of a table that any task uses as target, split or group."""
+    mine = [entry for entry in entries if entry.tables is tables]
+    return {name for e in mine for name in (*e.targets, e.task.split_column, e.task.group_column)}
+
+
+def _about_columns(entry: Entry, tables: Tables, taken: Collection[str | None]) -> dict[str, Any]:
+    """Facts about the columns of a table."""
+    assert entry.dataset is not None
+    inputs = [entry.inputs] if isinstance(entry.inputs, str) else list(entry.inputs or ())
+    seen = inputs if entry.dataset.kind == "table" else []
+    noted = list(remarks(tables, seen, entry.targets, taken))
+    if isinstance(source := entry.dataset.source, TensorSource) and seen:
+        counts = source.values.isnan().sum(0).tolist()
+        gaps = [f"{name} ({count:,})" for name, count in zip(seen, counts, strict=True) if count]
+        noted += [f"missing numbers that are read as the mean: {', '.join(gaps)}"] if gaps else []
+    return {"input_columns": inputs, **({"noted": noted} if noted else {})}
 
 
 def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:

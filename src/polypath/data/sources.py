@@ -15,7 +15,7 @@ import torch
 from polypath.core.errors import InvalidInput, nearest
 from polypath.data import archives, images, tabular
 from polypath.data.catalogue import CATALOGUE, Entry, entry
-from polypath.data.columns import DataSet, Missing, coded
+from polypath.data.columns import DataSet, Missing, MissingInputs, coded
 from polypath.data.given import from_arrays, from_torch
 
 TABLES: dict[str, Callable[[Sequence[Path], str], tabular.Tables]] = {
@@ -34,6 +34,7 @@ def open_source(
     root: Path | str = ".",
     categorical: Sequence[str] = (),
     missing: Missing = "refuse",
+    missing_inputs: MissingInputs = "refuse",
     tables: tabular.Tables | None = None,
 ) -> DataSet:
     """The data set that `spec` names or is.
@@ -49,6 +50,7 @@ def open_source(
         root: folder that relative paths start from.
         categorical: input columns of numbers that are categories, for csv and parquet.
         missing: what happens to missing values of targets.
+        missing_inputs: what happens to missing numbers of inputs.
         tables: of a csv or parquet source, where they are open already.
 
     Raises:
@@ -60,7 +62,7 @@ def open_source(
     if not isinstance(spec, (str, Path)):
         if isinstance(spec, (torch.utils.data.Dataset, Mapping)) and not _is_pairs(spec):
             return from_torch(spec, shape)
-        return from_arrays(spec, shape)
+        return from_arrays(spec, shape, missing_inputs=missing_inputs)
     scheme, _, path = str(spec).partition(":")
     if not path:
         return _named(entry(scheme), shape, columns, target)
@@ -70,10 +72,17 @@ def open_source(
         **dict.fromkeys(
             TABLES,
             lambda: tabular.as_dataset(
-                tables or open_tables(str(spec), root), shape, columns, target, None, categorical, missing
+                tables or open_tables(str(spec), root),
+                shape,
+                columns,
+                target,
+                None,
+                categorical,
+                missing,
+                missing_inputs,
             ),
         ),
-        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape, missing),
+        "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape, missing, missing_inputs),
     }
     if scheme not in openers:
         close = nearest(scheme, openers)

@@ -62,12 +62,33 @@ def offset_and_unit(values: torch.Tensor, scale: Scale) -> tuple[tuple[float, ..
     return tuple(offset.tolist()), tuple(torch.where(unit > 0, unit, torch.ones_like(unit)).tolist())
 
 
-def table(dataset: DataSet, values: torch.Tensor, train: torch.Tensor, scale: Scale) -> tuple[Source, TablePreprocess]:
+def known_mean_and_std(values: torch.Tensor, columns: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of every column over the values that are there; the deviation of a constant column is 1.
+
+    Raises:
+        InvalidInput: a column without any.
+    """
+    mean = values.nanmean(dim=0)
+    if mean.isnan().any():
+        name = columns[int(mean.isnan().int().argmax())]
+        raise InvalidInput(f"input column {name!r} holds no value in the training rows; leave it out")
+    std = (values - mean).square().nanmean(dim=0).sqrt()
+    return tuple(mean.tolist()), tuple(torch.where(std > 0, std, torch.ones_like(std)).tolist())
+
+
+def table(
+    dataset: DataSet, values: torch.Tensor, train: torch.Tensor, options: DataOptions
+) -> tuple[Source, TablePreprocess]:
     """Rows and how they are encoded: scales, and the categories that training rows hold; others become -1."""
-    mean, std = offset_and_unit(values[train].double(), scale)
+    learned = values[train].double()
+    if learned.isnan().any():
+        mean, std = known_mean_and_std(learned, dataset.columns)
+    else:
+        mean, std = offset_and_unit(learned, options.scale)
+    common = {"columns": dataset.columns, "missing": options.missing_inputs}
     if not dataset.categories:
         assert dataset.source is not None
-        return dataset.source, TablePreprocess.of({"columns": dataset.columns, "mean": mean, "std": std})
+        return dataset.source, TablePreprocess.of({**common, "mean": mean, "std": std})
     offsets, units, held, values = list(mean), list(std), {}, values.clone()
     for place, name in enumerate(dataset.columns):
         if name not in dataset.categories:
@@ -84,7 +105,7 @@ def table(dataset: DataSet, values: torch.Tensor, train: torch.Tensor, scale: Sc
         values[:, place] = table_of[codes].to(values.dtype)
         held[name] = tuple(dataset.categories[name][number] for number in present.tolist())
         offsets[place], units[place] = 0.0, 1.0
-    fields = {"columns": dataset.columns, "mean": offsets, "std": units, "categories": held}
+    fields = {**common, "mean": offsets, "std": units, "categories": held}
     return TensorSource(values), TablePreprocess.of(fields)
 
 

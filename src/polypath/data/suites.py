@@ -320,6 +320,8 @@ def _make(kind: type[SuiteOptions], dataset: Any, values: Mapping[str, Any], roo
         inputs=config.inputs,
         target=column if plain and ":" in source else None,
         shape=config.shape,
+        categorical=config.categorical,
+        missing_inputs=config.missing_inputs,
     )
     made, found = _MAKERS[kind](config, opened)
     names = [data.name for data in made]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from polypath.core.errors import InvalidInput, UnknownName
-from polypath.data import cache, cells, images
+from polypath.data import cache, cells, csv_files, images
 from polypath.data.catalogue import Entry
-from polypath.data.columns import DataSet, Missing
+from polypath.data.columns import DataSet, Missing, MissingInputs
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Tables:
         labels: class names that the files carry.
         key: stamp of the files; None where there are none.
         root: folder that relative image paths start from.
+        place: how the place of a row (from 0) is told.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Tables:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     key: object | None = None
     root: Path = Path()
+    place: Callable[[int], str] = "row {}".format
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,9 +66,9 @@ class Tables:
         """
         values = self.read(self.require(name))
         if values.null_count:
-            row = values.is_null().to_pylist().index(True)
+            first = self.place(values.is_null().to_pylist().index(True))
             raise InvalidInput(
-                f"{self.name}: column {name!r} has {values.null_count} missing value(s), the first in row {row}; "
+                f"{self.name}: column {name!r} has {values.null_count} missing value(s), the first in {first}; "
                 "fill them or leave these rows out"
             )
         return values
@@ -117,17 +119,19 @@ def from_parquet(files: Sequence[Path], name: str) -> Tables:
 def from_csv(files: Sequence[Path], name: str) -> Tables:
     """Tables over CSV files with a header line (`train.csv`, `test.csv`, or one file)."""
     import pyarrow as pa
-    from pyarrow import csv
 
     groups = by_split(files)
+    flat = [file for group in groups.values() for file in group]
     try:
-        tables = {split: pa.concat_tables([csv.read_csv(file) for file in group]) for split, group in groups.items()}
+        read = {file: csv_files.read(file) for file in flat}
+        tables = {split: pa.concat_tables([read[file] for file in group]) for split, group in groups.items()}
         whole = pa.concat_tables(tables.values(), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise InvalidInput(f"{name}: a CSV file cannot be read: {error}") from error
-    flat = [file for group in groups.values() for file in group]
     counts = {split: table.num_rows for split, table in tables.items()}
-    return Tables(name, _parts(counts), _types(whole.schema), whole.column, {}, cache.stamp(flat), flat[0].parent)
+    place = partial(csv_files.line_of, groups=groups, counts={file: table.num_rows for file, table in read.items()})
+    key, root = cache.stamp(flat), flat[0].parent
+    return Tables(name, _parts(counts), _types(whole.schema), whole.column, {}, key, root, place)
 
 
 def from_hub(entry: Entry) -> Tables:
@@ -168,6 +172,7 @@ def as_dataset(
     entry: Entry | None = None,
     categorical: Sequence[str] = (),
     missing: Missing = "refuse",
+    missing_inputs: MissingInputs = "refuse",
 ) -> DataSet:
     """The data set whose inputs are the named column(s).
 
@@ -179,6 +184,7 @@ def as_dataset(
         entry: catalogue entry.
         categorical: input columns of numbers that are categories; columns of texts are, among several.
         missing: what happens to missing values of targets.
+        missing_inputs: what happens to missing numbers of inputs.
     """
     if entry is not None:
         inputs = inputs or entry.inputs or [name for name in tables.names if name not in entry.targets]
@@ -210,7 +216,7 @@ def as_dataset(
         texts = tables.complete(inputs[0]).to_pylist()
         return DataSet(kind="text", texts=texts, hashes=memo(lambda: _text_hashes(texts)), **common)
     if kind == "table":
-        rows, categories = cells.features(tables, inputs, categorical)
+        rows, categories = cells.features(tables, inputs, categorical, missing_inputs)
         return DataSet(
             kind="table",
             source=rows,

@@ -13,7 +13,7 @@ from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.examples import Examples, Sealed, Source, TaskData, TensorSource
 from polypath.core.preprocess import AnyPreprocess, ImagePreprocess, TablePreprocess
 from polypath.core.seeds import derive
-from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens
+from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens, composed
 from polypath.data import images, slices, statistics
 from polypath.data.columns import DataSet
 from polypath.data.options import DataOptions, augmentation, expressions
@@ -88,7 +88,7 @@ def prepare(
     assert dataset.source is not None
     if dataset.kind == "table":
         assert isinstance(dataset.source, TensorSource)
-        source, table = statistics.table(dataset, dataset.source.values, torch.from_numpy(train), options.scale)
+        source, table = statistics.table(dataset, dataset.source.values, torch.from_numpy(train), options)
         return Opened(dataset, options, rows, source, table)
     assert dataset.pixels is not None
     constants = statistics.constants(dataset, options, train)
@@ -117,7 +117,7 @@ def cut(opened: Opened, wanted: Wanted) -> TaskData:
         preprocess = preprocess.changed(**statistics.pixel_constants(opened.source, rows["train"]).model_dump())
     task = Task.of(
         {
-            "name": wanted.name,
+            "name": composed(wanted.name),
             "inputs": spec_of(preprocess),
             "target": target,
             "preprocess": preprocess,

@@ -69,8 +69,11 @@ def _read(path: Path) -> tuple[Any, Any]:
         text = path.read_text(encoding="utf-8")
         loader, again = yaml.SafeLoader(text), yaml.SafeLoader(text)
         node = loader.get_single_node()
+        _no_loops(node, (), path)
         # A second tree for the values: building them merges `<<` into the nodes.
         return node, None if node is None else again.construct_document(again.get_single_node())
+    except RecursionError as error:
+        raise InvalidInput(f"{path}: is nested too deeply; a list of tasks with their settings is required") from error
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -79,6 +82,20 @@ def _read(path: Path) -> tuple[Any, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         raise InvalidInput(f"{path}: {where}is no YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _no_loops(node: Any, around: tuple[Any, ...], path: Path) -> None:
+    """Refuse an alias to something that it stands in itself: no walk through such a tree would end."""
+    if node is None or node.id == "scalar":
+        return
+    if node in around:
+        line = node.start_mark.line + 1
+        raise InvalidInput(
+            f"{path}: line {line}: what begins here holds an alias (*) to itself; write out what is meant"
+        )
+    inner = [one for pair in node.value for one in pair] if node.id == "mapping" else node.value
+    for one in inner:
+        _no_loops(one, (*around, node), path)
 
 
 def _walk(node: Any, place: Place, found: dict[Place, int]) -> None:

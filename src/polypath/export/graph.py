@@ -129,4 +129,7 @@ def probe_raw(task: Task, seed: int, count: int, pixels: Pixels = "uint8") -> to
     rows = torch.randn(count, len(table.columns), generator=stream) * torch.tensor(table.std) + torch.tensor(table.mean)
     for name, values in table.categories.items():
         rows[:, table.columns.index(name)] = torch.randint(-1, len(values), (count,), generator=stream).float()
+    if table.missing == "mean":  # every column of numbers with gaps, each in other rows
+        for place in [place for place, name in enumerate(table.columns) if name not in table.categories]:
+            rows[place % 3 :: 3, place] = torch.nan
     return rows

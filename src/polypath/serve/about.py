@@ -91,7 +91,7 @@ def _info(generation: Generation, name: str) -> dict[str, Any]:
     preprocess = found.preprocess
     inputs: dict[str, Any] = {"kind": preprocess.kind}
     if preprocess.kind == "table":
-        inputs |= preprocess.model_dump(include={"columns", "mean", "categories"})
+        inputs |= preprocess.model_dump(include={"columns", "mean", "categories", "missing"})
     elif preprocess.kind == "image":
         inputs |= preprocess.model_dump(include={"channels", "height", "width", "fit"})
     target = found.target

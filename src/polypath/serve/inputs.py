@@ -17,8 +17,9 @@ from polypath.core.task import Task
 from polypath.serve.errors import Refused
 from polypath.serve.settings import Limits
 
-# Decoders that only decode: PostScript, for one, would start another program.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Decoders that only decode: PostScript, for one, would start another program. MPO is read by JPEG's, and Pillow has
+# no decoder of that name: it would refuse every file that comes to it.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SMALL = 4096  # values or pixels that are decoded faster than another thread is woken
 FEW, FILE = 4, 16_384  # images of a request, and characters of each, that may be so
 PNG, PNG_BASE64 = b"\x89PNG\r\n\x1a\n", "iVBORw0KGgo"

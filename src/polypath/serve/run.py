@@ -12,6 +12,7 @@ import uvicorn
 
 from polypath.core.errors import InvalidInput
 from polypath.serve.app import create_app
+from polypath.serve.connections import limited, room
 from polypath.serve.guard import is_loopback
 from polypath.serve.service import Service
 from polypath.serve.settings import Limits
@@ -60,23 +61,33 @@ def serve(
             f"host {host!r}: without tokens only this machine is served (127.0.0.1); make tokens with "
             "polypath token --file tokens.json --name NAME and pass --tokens tokens.json"
         )
+    limits = limits or Limits()
     app = create_app(folder, tokens=tokens, limits=limits)
+    most, backlog = room()
     try:
         listening = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=backlog
         )
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from error
     with listening:
-        at = listening.getsockname()
-        started(f"http://{f'[{at[0]}]' if ':' in at[0] else at[0]}:{at[1]}")
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=round(stop_s)
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(stop_s),
+            http=limited(limits.body_s, most),
+            backlog=backlog,
         )
+        server = Server(config, app.state.service)
         # uvicorn raises the signal again once it has stopped; a server that was told to stop and did has not failed.
-        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        before = {sig: signal.signal(sig, server.handle_exit) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:
-            Server(config, app.state.service).run(sockets=[listening])
+            at = listening.getsockname()
+            started(f"http://{f'[{at[0]}]' if ':' in at[0] else at[0]}:{at[1]}")
+            server.run(sockets=[listening])
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for sig, handler in before.items():
+                signal.signal(sig, handler)

@@ -19,7 +19,7 @@ class Limits(Config):
         max_batch: inputs computed at once, gathered from requests that ask the same.
         max_wait_ms: how long a request may wait for others to share its batch. It waits only where the batch before
             it was shared, and never longer than that batch took to compute; a single client never waits.
-        body_s: seconds a client may take to send a request (408).
+        body_s: seconds a client may take to send the headers of a request (it is cut off), and again its body (408).
         answer_s: seconds a request may wait for its answer (503).
         reload_s: seconds between two looks at whether the system or the tokens changed on disk.
         workers: batches computed at the same time; None takes cores / torch threads.

@@ -159,7 +159,7 @@ function columns() {
   const categories = task.inputs.categories ?? {};
   const field = (name, place) => (name in categories
     ? make("select", { "data-column": name }, ...categories[name].map((value) => make("option", { value }, value === "" ? "(nothing)" : value)))
-    : make("input", { type: "number", step: "any", required: true, "data-column": name, value: start(task.inputs.mean[place] ?? 0) }));
+    : make("input", { type: "number", step: "any", required: task.inputs.missing !== "mean", "data-column": name, value: start(task.inputs.mean[place] ?? 0) }));
   $("columns").replaceChildren(...task.inputs.columns.map((name, place) => make("label", {}, name, field(name, place))));
 }
 $("which").addEventListener("change", columns);
@@ -210,8 +210,9 @@ function question() {
     input = {};
     for (const field of $("columns").querySelectorAll("input, select")) {
       const number = field.tagName === "INPUT";
-      if (number && field.value === "") throw new Error(`${field.dataset.column}: a number is required.`);
-      input[field.dataset.column] = number ? field.valueAsNumber : field.value;
+      const empty = number && field.value === "";
+      if (empty && (field.required || field.validity.badInput)) throw new Error(`${field.dataset.column}: a number is required.`);
+      input[field.dataset.column] = empty ? null : number ? field.valueAsNumber : field.value;
     }
   }
   const body = JSON.stringify({ inputs: [input], ...options });
