@@ -161,7 +161,7 @@ class WideConvSum(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""
-        parts = F.relu(self.conv(x)).chunk(self.groups, 1)
+        parts = F.relu(self.conv(x), inplace=True).chunk(self.groups, 1)
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -178,8 +178,8 @@ class WideConvPair(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C_in, H, W) to (B, C_out, H', W'), or (B, C_out) where it ends in the average."""
-        out = self.conv2(F.relu(self.conv1(x)))
-        out = F.relu(out + x if self.skip else out)
+        out = self.conv2(F.relu(self.conv1(x), inplace=True))
+        out = F.relu(out.add_(x) if self.skip else out, inplace=True)
         if self.pool:
             out = F.max_pool2d(out, 2)
         return out.mean((2, 3)) if self.average else out
