@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+import polypath as pp
 from polypath.core.seeds import generator, seeded
-from polypath.nn.mixed import sound
+from polypath.nn.mixed import may_outrun, sound
+from polypath.testing import tiny_features, tiny_images
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
 
@@ -75,3 +77,29 @@ def test_all_else_is_as_autocast_makes_it() -> None:
         assert torch.equal(found, conv(large))
     with sound(torch.autocast("cpu", enabled=False), CPU):
         assert conv(small).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "concerned"),
+    [
+        ("single", {"backbone": {"kind": "dfcnn", "channels": [2, 2, 2, 2], "hidden": [3]}}, False),
+        ("dfcnn", {"backbone": {"kind": "dfcnn", "channels": [2, 2, 2, 2], "hidden": [3]}}, False),
+        ("part", {"modules": 3, "selected": 1, "width": 2}, False),
+        ("single", {"backbone": {"kind": "resnet18", "width": 0.1}}, True),
+        (
+            "rsn2",
+            {"backbone": {"kind": "resnet18", "width": 0.1}, "share": 0.3},
+            True,
+        ),  # its convolutions are no modules
+        ("single", {"backbone": {"kind": "mlp", "hidden": [4]}}, True),  # none is known
+    ],
+)
+def test_networks_without_such_convolutions_pay_nothing(method: str, settings: dict[str, Any], concerned: bool) -> None:
+    run = {"device": "cpu", "precision": "32-true", "threads": 1, "progress": False, "epochs": 1}
+    system = pp.learn(method, tiny_images(1, size=8), **run, **settings)
+    assert may_outrun(system.network) == concerned
+
+
+def test_rows_have_no_convolutions() -> None:
+    run = {"device": "cpu", "precision": "32-true", "threads": 1, "progress": False, "epochs": 1}
+    assert not may_outrun(pp.learn("rsn2", tiny_features(1), backbone={"kind": "mlp", "hidden": [4]}, **run).network)

@@ -23,7 +23,7 @@ from polypath.core.seeds import generator, seeded
 from polypath.data import batches as streams
 from polypath.metrics import details, measure
 from polypath.metrics.evaluation import outputs_of
-from polypath.nn.mixed import sound
+from polypath.nn.mixed import may_outrun, sound
 from polypath.train.checkpoint import checkpoint_facts, restore_checkpoint, save_checkpoint
 from polypath.train.config import RunConfig
 from polypath.train.devices import available_device, nodes, resolved_precision
@@ -86,6 +86,7 @@ class Engine:
         self.display = Display(title, progress and first, on_progress)
         self.executor = Chosen()
         self.stage, self.stages, self.epoch = 0, 1, 0
+        self.concerned: list[bool] = []  # of each network that was placed, whether `sound` may concern it
         self.samples, self.train_s, self.evaluate_s, self._cancelled, self._note = 0, 0.0, 0.0, False, ""
         self._loops, self._passed = 0, 0  # of this stage: loops begun, and the epochs of those before the last one
         self._open: list[Generator[Any, None, None]] = []
@@ -122,8 +123,8 @@ class Engine:
 
     def place(self, network: Network) -> None:
         """To the device, channels-last: the layout in which convolutions run fastest on CPUs and GPUs alike."""
-        network.to(self.device)
-        network.to(memory_format=torch.channels_last)
+        network.to(self.device).to(memory_format=torch.channels_last)
+        self.concerned.append(may_outrun(network))
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
@@ -137,8 +138,7 @@ class Engine:
         return self._open[-1]
 
     def _epochs(self, count: int, steps: int, until: Until, state: dict[str, Any]) -> Generator[int, None, None]:
-        number, passed = self._loops, self._passed
-        self._loops, self._passed = number + 1, passed + count
+        number, passed, self._loops, self._passed = self._loops, self._passed, self._loops + 1, self._passed + count
         first = self._restored(number, state)
         self.display.begin(self.stage, self.stages, number, count, steps, first)
         self.epoch = passed + max(first - 1, 0)
@@ -163,7 +163,8 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the run uses it."""
-        return sound(self.fabric.autocast(), self.device)
+        careful = any(self.concerned) or not self.concerned
+        return sound(self.fabric.autocast(), self.device) if careful else self.fabric.autocast()
 
     def step(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Zero gradients, backpropagate, average over processes, step; stops here when the run is cancelled."""
@@ -286,8 +287,7 @@ class Engine:
                 "use a lower learning rate, or precision='32-true' if it was not set; look for NaN in the inputs"
             )
         self.journal.write({"kind": "train", "stage": self.stage, "epoch": self.epoch, **values})
-        if losses:
-            self._note = f"loss {sum(losses.values()) / len(losses):.3f}"
+        self._note = f"loss {sum(losses.values()) / len(losses):.3f}" if losses else self._note
 
     def map(
         self,
