@@ -1,4 +1,4 @@
-"""What the engine's loop costs over a bare hand-written PyTorch loop: same network, data, batches and precision.
+"""What the engine's loop costs over a bare hand-written PyTorch loop: same network, data and batches, in float32.
 
 Target: at most 5 %. Run: python benchmarks/bench_loop.py
 """
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out")
     args = parser.parse_args()
     data = suite(2, args.images)
-    engine = Engine(config=RunConfig(checkpoint_every=0, threads=args.threads), progress=False)
+    engine = Engine(config=RunConfig(checkpoint_every=0, threads=args.threads, precision="32-true"), progress=False)
     torch.set_num_threads(engine.threads)
     method = PaRT(modules=6, selected=4, width=args.width, batch=args.batch, epochs=1, evaluate_every=0)
     network = method.build([item.task for item in data], engine)

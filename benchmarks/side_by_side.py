@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,13 +49,19 @@ def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> dict[str,
 
 
 def write_record(name: str, figures: Mapping[str, Any], command: str, out: str | None = None) -> Path:
-    """Write docs/results/benchmarks/<name>.json and print it."""
+    """Write docs/results/benchmarks/<name>.json and print it; the tables of docs/results.md follow.
+
+    With `out`, the record goes to that folder instead and no page changes.
+    """
     facts = environment(torch.device("cpu"), "see figures", torch.get_num_threads())
     record = {"name": name, "command": command, "figures": figures, "cpu": cpu_facts(), "environment": facts}
-    folder = Path(out) if out else Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
+    docs = Path(__file__).parents[1] / "docs"
+    folder = Path(out) if out else docs / "results" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
+    if not out:
+        subprocess.run([sys.executable, docs / "make_tables.py"], check=True)
     print(json.dumps(figures, indent=1))
     return path
 
