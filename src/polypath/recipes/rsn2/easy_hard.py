@@ -7,8 +7,8 @@ Which classes are easy follows from the F1 by class of our own dense control on 
 sneaker, bag and boot, at most 0.83 for the others. They are the five of the paper's table 11.
 `dense` trains a network for each half, `ten` the paper's one control on all classes. The authors' networks have ten
 outputs for five classes: `--set suite.head=all` builds them so; here every task has outputs for its own classes.
-`_stride2`: poolings of stride 2, 936,426 parameters instead of 11,209,194 with ten outputs. `_rescaled`: initial weights
-scaled for the inputs that are left, which is not in the paper.
+`_stride2`: poolings of stride 2, 936,426 parameters instead of 11,209,194 with ten outputs. `_rescaled`: initial
+weights scaled for the inputs that are left, which is not in the paper.
 Quick: stride 2, 5,000 images, at most six epochs; minutes on two cores.
 Run: polypath run rsn2/easy_hard --out runs/easy_hard
 """
