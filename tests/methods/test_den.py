@@ -93,6 +93,23 @@ def test_split_units_go_back_and_copies_stay_moved() -> None:
     assert not split(made, "task0", {k: b.detach().clone() for k, b in made.blocks.items()}, above=0.05)
 
 
+def test_at_most_so_many_units_of_a_layer_are_split_and_they_moved_furthest(caplog: pytest.LogCaptureFixture) -> None:
+    """Uncapped, units that all moved double the trunk at every task, and that is told."""
+    for most, expected in ((None, [3, 2]), (2, [2, 2]), (1, [1, 1]), (9, [3, 2])):
+        caplog.clear()
+        made = network()
+        before = {key: block.detach().clone() for key, block in made.blocks.items()}
+        with torch.no_grad():
+            made.blocks["fc1-g0-from0"] += torch.tensor([[0.2], [0.9], [0.5]])
+            made.blocks["fc2-g0-from0"] += torch.tensor([[0.2], [0.3]])
+        furthest = made.blocks["fc1-g0-from0"][1].detach().clone()
+        assert split(made, "task0", before, above=0.05, most=most)
+        assert made.groups == [[3, 2], expected]
+        copies = made.blocks["fc1-g1-from0"]
+        assert any(torch.equal(copy, furthest) for copy in copies)
+        assert ("split_most" in caplog.text) == (expected == [3, 2])
+
+
 def test_a_head_reads_a_copy_as_it_read_the_original() -> None:
     made = network()
     before = {key: block.detach().clone() for key, block in made.blocks.items()}

@@ -6,6 +6,7 @@ convolution a unit is a filter.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -21,6 +22,8 @@ from polypath.core.task import Task
 from polypath.methods.training import TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.expanding import Expanding, ExpandingConfig
+
+log = logging.getLogger(__name__)
 
 Blocks = dict[str, torch.Tensor]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +43,8 @@ class DENConfig(TrainingConfig):
         loss_above: mean training loss above which the trunk grows.
         units: added to every layer; those that the group lasso empties are deleted again.
         drift_above: l2 distance of a unit's incoming weights from before the task above which it is split.
+        split_most: units of a layer that are split for a task, those that moved furthest; None: all above, as printed.
+            The released code takes as many as `units`, of those above the ones that moved least.
         shares: of the epochs for the head alone, the selected units, the added units, the split network.
     """
 
@@ -52,6 +57,7 @@ class DENConfig(TrainingConfig):
     loss_above: float = Field(0.01, ge=0)
     units: int = Field(10, gt=0)
     drift_above: float = Field(0.05, ge=0)
+    split_most: int | None = Field(None, gt=0)
     shares: tuple[Share, Share, Share, Share] = (0.1, 0.5, 0.2, 0.2)
 
     def part(self, phase: int) -> int:
@@ -104,7 +110,7 @@ class DEN(Method[DENConfig]):
             new = [part for part in network.components() if part in added(network, group)] + head
             self._phase(network, item, run, new, config.part(2), "added", lasso=group)
             network.shrink(group, alive(network, group))
-        if split(network, name, before, config.drift_above):
+        if split(network, name, before, config.drift_above, config.split_most):
             run.place(network)
             names = network.path(name).components
             self._phase(network, item, run, names, config.part(3), "split", pull=before)
@@ -242,25 +248,44 @@ def alive(network: Expanding, group: int) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def split(network: Expanding, task: str, before: Blocks, above: float) -> bool:
+def split(network: Expanding, task: str, before: Blocks, above: float, most: int | None = None) -> bool:
     """Duplicate units that moved further than `above`: the originals go back, copies in a new group stay moved.
+
+    Args:
+        network: after the other phases.
+        task: that is being learned.
+        before: its weights before them.
+        above: l2 distance of a unit's incoming weights.
+        most: units of a layer, those that moved furthest; None: all of them.
 
     Returns:
         Whether any unit was split.
     """
-    old = {int(key.rsplit("-", 2)[1][1:]) for key in before}
     moved: dict[tuple[int, int], torch.Tensor] = {}
-    for place, layer in enumerate(network.layers):
-        for group in sorted(old):
-            keys = [k for k in before if k.startswith(f"{layer.name}-g{group}-") and k in network.blocks]
-            if keys:
-                gaps = [(network.blocks[k] - before[k]).reshape(len(before[k]), -1) for k in keys]
-                rows = (incoming_norm(gaps) > above).nonzero().flatten()
-                if len(rows):
-                    moved[place, group] = rows
+    units = 0
+    for place in range(len(network.layers)):
+        drifts = _drifts(network, place, before)
+        units += sum(map(len, drifts.values()))
+        far = above
+        if most is not None:
+            # The furthest `most` lie above the next one; of equal ones there may be fewer.
+            ranked = (
+                torch.cat([torch.zeros(1), *(norms.cpu() for norms in drifts.values())]).sort(descending=True).values
+            )
+            far = max(above, float(ranked[most]) if most < len(ranked) else 0.0)
+        found = {(place, group): (norms > far).nonzero().flatten() for group, norms in drifts.items()}
+        moved |= {key: rows for key, rows in found.items() if len(rows)}
     if not moved:
         return False
     widths = [sum(len(r) for (p, _), r in moved.items() if p == place) for place in range(len(network.layers))]
+    if sum(widths) == units:
+        log.warning(
+            "%s: all %d units moved further than drift_above=%g and are split, so that the network's weights grow "
+            "fourfold; set split_most, or a larger drift_above",
+            task,
+            units,
+            above,
+        )
     now = {key: block.detach().clone() for key, block in network.blocks.items()}
     head = network.head_of(task)
     columns = head.weight.detach().clone()
@@ -272,6 +297,16 @@ def split(network: Expanding, task: str, before: Blocks, above: float) -> bool:
         for key in [k for k in before if k.startswith(f"{network.layers[place].name}-g{source}-")]:
             network.blocks[key][rows] = before[key][rows]
     return True
+
+
+def _drifts(network: Expanding, place: int, before: Blocks) -> dict[int, torch.Tensor]:
+    """Group -> how far the incoming weights of its units in a layer are from before."""
+    name, found = network.layers[place].name, {}
+    for group in sorted({int(key.rsplit("-", 2)[1][1:]) for key in before}):
+        keys = [k for k in before if k.startswith(f"{name}-g{group}-") and k in network.blocks]
+        if keys:
+            found[group] = incoming_norm([(network.blocks[k] - before[k]).reshape(len(before[k]), -1) for k in keys])
+    return found
 
 
 def _copies(network: Expanding, group: int, moved: dict[tuple[int, int], torch.Tensor], now: Blocks) -> None:

@@ -12,8 +12,10 @@ SEEDS = (0, 1, 2, 3, 4)
 # The paper's settings of DEN; the distance for splitting is that of DEN's own code. The authors' convolutional DEN is
 # not published: a group lasso of 0.8 leaves units only where it is scaled by the learning rate, and what that code does
 # with its threshold of sparsity, 0.01, is read as what counts as zero. Their l2 of 0.01 (weight decay) is left out.
+# Of a layer as many units are split as are added, as in DEN's own code: all filters move further than the distance, and
+# a trunk that doubles with every task would hold billions of weights after ten.
 DEN = {"l1": 1e-6, "group_lasso": 0.8, "pull": 0.5, "loss_above": 0.01, "units": 16}
-DEN |= {"scaled_thresholds": True, "zero_below": 0.01}
+DEN |= {"scaled_thresholds": True, "zero_below": 0.01, "split_most": 16}
 
 
 def training(rate: float, time_decay: float, batch: int, epochs: int, evaluate_every: int) -> dict[str, Any]:
