@@ -385,14 +385,12 @@ def test_paths_of_unknown_tasks_are_refused_or_told_once(caplog: pytest.LogCaptu
     for given in ({"paths": {"tsk1": rows}}, {"paths_file": str(file)}):
         with pytest.raises(UnknownName, match="task in paths 'tsk1'. Did you mean 'task1'"):
             PaRT(**TINY, **given).build(tasks, Recorder())
-    with caplog.at_level("WARNING", logger="polypath"):
-        for _ in range(2):
-            grid = PaRT(**TINY, paths={"task1": rows, "somebody": rows}).build(tasks, Recorder())
-    assert [record.message for record in caplog.records] == [
-        "paths: no task of the suite is called ['somebody']; they wait for tasks that are added later"
-    ]
-    grid.add_task(tasks[1])
-    assert grid.rows("task1") == rows
+    told = "'tsk1' is none of the tasks ['task0', 'task1'] and counts only if one of that name is added later"
+    system = pp.learn("part", tiny_images(2), paths={"task1": rows, "tsk1": rows}, **TINY, **RUN)
+    assert [record.message for record in caplog.records] == [f"paths: {told}; did you mean 'task1'?"]
+    assert isinstance(system.network, Grid) and system.network.rows("task1") == rows
+    system.learn(tiny_images(3)["task2"], mode="sequential", paths={"tusk2": rows}, **RUN)
+    assert "paths: 'tusk2' is none of the tasks" in caplog.text and "did you mean 'task2'" in caplog.text
 
 
 def test_rows_are_no_images() -> None:

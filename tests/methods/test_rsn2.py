@@ -208,7 +208,13 @@ def test_weights_of_losses_name_tasks_that_are_learned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("share", {"default": 0.3, "tusk1": 0.1}), ("slots", {"fc1": {"task0": "a", "tusk1": "a"}})]
+    ("setting", "value"),
+    [
+        ("share", {"default": 0.3, "tusk1": 0.1}),
+        ("slots", {"fc1": {"task0": "a", "tusk1": "a"}}),
+        ("batch", {"default": 8, "tusk1": 4}),
+        ("min_delta", {"default": 0.1, "tusk1": 0.2}),
+    ],
 )
 def test_names_of_tasks_that_may_come_later_are_told(
     setting: str, value: dict[str, Any], caplog: pytest.LogCaptureFixture
@@ -226,7 +232,7 @@ def test_weights_of_losses_given_to_a_system_that_grows_are_told(caplog: pytest.
     system.remove("task0")
     assert "loss_weights" not in caplog.text
     system.learn(tiny_features(3)["task2"], threads=1, progress=False)
-    assert "loss_weights: 'task0' is none of the tasks ['task2', 'task1']" in caplog.text
+    assert "loss_weights: 'task0' is none of the tasks ['task1', 'task2']" in caplog.text
 
 
 def test_a_system_keeps_its_slots() -> None:
@@ -234,6 +240,16 @@ def test_a_system_keeps_its_slots() -> None:
     system = pp.learn("rsn2", tiny_features(2), **TINY)
     with pytest.raises(InvalidInput, match="slots=.*cannot be"):
         system.learn(tiny_features(3)["task2"], slots={"fc1": {"task2": "a"}}, threads=1, progress=False)
+
+
+def test_groups_of_a_task_that_was_removed_let_the_system_grow(caplog: pytest.LogCaptureFixture) -> None:
+    system = pp.learn("rsn2", tiny_features(2), groups=[["task0"], ["task1"]], **TINY)
+    system.remove("task0")
+    system.learn(tiny_features(3)["task2"], threads=1, progress=False)
+    assert list(system.tasks) == ["task1", "task2"]
+    assert "groups: 'task0' is none of the tasks ['task1', 'task2']" in caplog.text
+    with pytest.raises(InvalidInput, match="groups: names of access groups are required where a system grows"):
+        system.learn(tiny_features(3)["task0"], groups=[["task0"]], threads=1, progress=False)
 
 
 def test_groups_learn_stage_after_stage() -> None:

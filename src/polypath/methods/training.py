@@ -13,6 +13,7 @@ from polypath.core.errors import InvalidInput
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
+from polypath.methods.names import keys_of
 from polypath.methods.together import Objective
 from polypath.methods.together import batches as side_by_side
 from polypath.metrics.stopping import EarlyStopping
@@ -92,6 +93,10 @@ class TrainingConfig(Config):
         if not isinstance(self.min_delta, dict):
             return self.min_delta
         return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
+
+    def named_tasks(self) -> dict[str, Iterable[str]]:
+        """Setting -> the tasks that it names, see `polypath.methods.names`."""
+        return {"batch": keys_of(self.batch), "min_delta": keys_of(self.min_delta)}
 
     def rate(self, epoch: int, before: int = 0) -> float:
         """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""

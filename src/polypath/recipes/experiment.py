@@ -21,6 +21,7 @@ from polypath.core.result import Result
 from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
+from polypath.methods.names import tell_strangers
 from polypath.recipes import Size, recipe
 from polypath.recipes.following import Follows, followed
 from polypath.recipes.overrides import override
@@ -229,6 +230,7 @@ def planned(experiment: Experiment, suites: Mapping[str, Suite] | None = None) -
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
     for key, variant in experiment.variants.items():
+        tell_strangers(method_class(variant.method)(**variant.config).config, suites[key].names)
         network = _empty(variant, suites[key], engine)
         rows = []
         for name in suites[key].names:
