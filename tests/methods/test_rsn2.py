@@ -16,6 +16,7 @@ from polypath.core.seeds import seeded
 from polypath.methods.rsn2 import RSN2, chosen_positions, connected
 from polypath.nn.subnet import Subnetworks
 from polypath.nn.subnet_config import SubnetConfig
+from polypath.recipes.experiment import changed_settings
 from polypath.testing import tiny_features, tiny_images
 from polypath.train.engine import Engine
 
@@ -250,6 +251,8 @@ def test_groups_of_a_task_that_was_removed_let_the_system_grow(caplog: pytest.Lo
     assert "groups: 'task0' is none of the tasks ['task1', 'task2']" in caplog.text
     with pytest.raises(InvalidInput, match="groups: names of access groups are required where a system grows"):
         system.learn(tiny_features(3)["task0"], groups=[["task0"]], threads=1, progress=False)
+    with pytest.raises(InvalidInput, match="method.groups: given for a first learning only"):  # `polypath add --set`
+        changed_settings("rsn2", system.config, ['method.groups=[["task0"]]'])
 
 
 def test_groups_learn_stage_after_stage() -> None:

@@ -180,7 +180,7 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
 
     Raises:
         UnknownName: no such setting.
-        InvalidInput: no PATH=VALUE.
+        InvalidInput: no PATH=VALUE, or a setting that a system cannot be given while it grows.
     """
     values: dict[str, Any] = {"variants": {"system": {"method": method, "config": copy.deepcopy(dict(config))}}}
     for text in overrides:
@@ -188,7 +188,10 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
             raise UnknownName("setting (--set)", text.partition("=")[0], ["method.KEY", *RunConfig.model_fields])
         override(values, text)
     mine = values.pop("variants")["system"]["config"]
-    return {**{key: value for key, value in mine.items() if key not in config or config[key] != value}, **values}
+    found = {key: value for key, value in mine.items() if key not in config or config[key] != value}
+    if "groups" in found:  # what `System.learn` calls so are access groups
+        raise InvalidInput("method.groups: given for a first learning only; learn the tasks of one group after the other")
+    return {**found, **values}
 
 
 def first_seeds(name: str, size: Size, count: int) -> list[int]:
