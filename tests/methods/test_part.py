@@ -393,6 +393,16 @@ def test_paths_of_unknown_tasks_are_refused_or_told_once(caplog: pytest.LogCaptu
     assert "paths: 'tusk2' is none of the tasks" in caplog.text and "did you mean 'task2'" in caplog.text
 
 
+def test_a_path_follows_a_task_that_is_renamed() -> None:
+    rows = [[0, 1]] * 9
+    system = pp.learn("part", tiny_images(2), seed=3, mode="sequential", paths={"task1": rows}, **TINY, **RUN)
+    system.rename("task1", "second")
+    assert isinstance(system.network, Grid)
+    assert system.config["paths"] == system.network.config.paths == {"second": rows}
+    system.learn(tiny_images(2)["task1"], **RUN)  # another task1
+    assert isinstance(system.network, Grid) and system.network.rows("task1") == drawn_rows(3, 2, 9, 3, 2) != rows
+
+
 def test_rows_are_no_images() -> None:
     with pytest.raises(InvalidInput, match="part needs image tasks with one channel count"):
         pp.learn("part", tiny_features(2), **TINY, **RUN)

@@ -255,6 +255,17 @@ def test_groups_of_a_task_that_was_removed_let_the_system_grow(caplog: pytest.Lo
         changed_settings("rsn2", system.config, ['method.groups=[["task0"]]'])
 
 
+def test_slots_and_groups_follow_a_task_that_is_renamed() -> None:
+    slots = {"fc1": {"task0": "a", "task1": "a"}}
+    system = pp.learn("rsn2", tiny_features(2), slots=slots, groups=[["task0", "task1"]], **TINY)
+    system.rename("task0", "first")
+    assert system.config["groups"] == [["first", "task1"]]
+    assert system.config["slots"] == network_of(system).config.slots == {"fc1": {"first": "a", "task1": "a"}}
+    system.learn(tiny_features(1), threads=1, progress=False)  # another task0 has weights of its own
+    paths = {name: path.steps[0] for name, path in system.network.paths().items()}
+    assert paths == {"first": ("fc1.a",), "task1": ("fc1.a",), "task0": ("fc1.t2",)}
+
+
 def test_groups_learn_stage_after_stage() -> None:
     system = pp.learn("rsn2", tiny_features(3), groups=[["task2", "task0"]], **TINY)
     assert [event.tasks for event in system.history] == [("task2", "task0"), ("task1",)]

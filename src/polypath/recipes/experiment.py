@@ -190,7 +190,7 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
     mine = values.pop("variants")["system"]["config"]
     found = {key: value for key, value in mine.items() if key not in config or config[key] != value}
     if "groups" in found:  # what `System.learn` calls so are access groups
-        raise InvalidInput("method.groups: given for a first learning only; learn the tasks of one group after the other")
+        raise InvalidInput("method.groups: given for a first learning only; learn one group of tasks after the other")
     return {**found, **values}
 
 
