@@ -326,7 +326,7 @@ def _stages(
 
 def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
     """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
-    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks})
+    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks}, suite.names)
     network = trial.network
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)

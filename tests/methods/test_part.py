@@ -241,6 +241,7 @@ def test_paths_and_initial_heads_do_not_depend_on_mode_and_order() -> None:
     for mode in MODES:
         method = PaRT(**TINY, **mode)
         network = method.build(list(tasks.values()), run)
+        method.expect(network, list(tasks))
         orders.append([name for stage in method.stages(list(tasks), [], run) for name in stage.tasks])
         for name in orders[-1]:  # as stages admit them, a system saved in between
             method.admit(network, tasks[name])
@@ -304,6 +305,16 @@ def test_easy_tasks_are_learned(mode: str) -> None:
 
 
 # ---- adding a task later ------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_are_added_in_a_random_order_have_the_paths_of_the_given_one() -> None:
+    suite, found = numbered([4] * 6), []
+    for order in ("given", "random"):
+        system = pp.learn("part", suite.only(suite.names[:2]), seed=3, mode="sequential", order=order, **TINY, **RUN)
+        system.learn(suite.only(suite.names[2:]), **RUN)
+        assert isinstance(system.network, Grid) and "reserved" not in system.network.plan()
+        found.append({name: (system.network.rows(name), system.network.path(name)) for name in suite.names})
+    assert list(system.tasks)[2:] != list(suite.names)[2:] and found[0] == found[1]
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ class PaRT(Method[PaRTConfig]):
         return "joint" if self.config.mode == "parallel" else "exact"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Grid:
-        """The grid with all its modules and no task; the tasks' positions in it are those of the suite.
+        """The grid with all its modules and no task.
 
         Raises:
             InvalidInput: tasks that are no images with one channel count, or a path that does not fit the grid.
@@ -121,9 +121,12 @@ class PaRT(Method[PaRTConfig]):
             "paths": paths,
             "seed": run.seed,
         }
-        grid = Grid(GridConfig.of(values, "method"))
-        grid.reserve(names)
-        return grid
+        return Grid(GridConfig.of(values, "method"))
+
+    def expect(self, network: Network, tasks: Sequence[str]) -> None:
+        """Fix the tasks' positions in the grid: those of the suite, in whichever order they are learned."""
+        assert isinstance(network, Grid)
+        network.reserve(tasks)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task on the path this configuration sets for it, else on a drawn one.
