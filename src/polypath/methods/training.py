@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import InvalidInput, NeedsValidation
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
@@ -296,11 +296,11 @@ def check_tracking(config: TrainingConfig, data: Sequence[TaskData]) -> None:
     """Say before training, not after, that peaks by validation need validation examples.
 
     Raises:
-        InvalidInput: a task without a validation split.
+        NeedsValidation: a task without a validation split.
     """
     without = [item.name for item in data if item.val is None]
     if config.evaluate_every and config.peaks == "validation" and without:
-        raise InvalidInput(
+        raise NeedsValidation(
             f"peaks='validation': tasks {without} have no validation split; build the suite with validation=0.15 or "
             "so, or set peaks='test' (the best test value, as the DF-CNN paper reports it)"
         )
