@@ -294,7 +294,7 @@ def _stages(
         raise InvalidInput(
             f"nothing to learn, known already: {list(suite.names)}; to learn again: polypath update, system.update"
         )
-    tell_strangers(method.config, [*before, *new])
+    tell_strangers(method.config, [*before, *new], system.config if before else None)
     stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)

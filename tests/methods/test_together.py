@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+import polypath as pp
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
 from polypath.methods.together import batches
@@ -44,5 +46,15 @@ def test_common_inputs_leave_an_incomplete_batch_out_too() -> None:
     for drop, expected in ((False, [size, size, count - 2 * size]), (True, [size, size])):
         found = list(batches(data, engine(), {"task0": size, "other": size}, True, ("key",), drop))
         assert [len(batch["other"]) for batch in found] == expected
-    with pytest.raises(InvalidInput, match="tasks that share their inputs need one size, received"):
-        next(batches(data, engine(), {"task0": 2, "other": 3}, True, ("key",)))
+
+
+def test_common_inputs_are_refused_in_batches_of_different_sizes_before_teachers_are_trained() -> None:
+    first = tiny_features(1).tasks[0]
+    suite = Suite("two", (first, replace(first, task=first.task.changed(name="other"))))
+    settings: dict[str, Any] = {"backbone": {"kind": "mlp", "hidden": [4]}, "epochs": 1, "decay_at": (), "threads": 1}
+    settings |= {"batch": {"task0": 2, "other": 3}, "progress": False}
+    seen: list[Any] = []
+    with pytest.raises(InvalidInput, match=r"share their inputs need one size, received .* \(share_inputs=False\)"):
+        pp.learn("multipath", suite, **settings, on_progress=seen.append)
+    assert not seen
+    pp.learn("multipath", suite, **settings, share_inputs=False)

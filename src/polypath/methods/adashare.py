@@ -23,7 +23,7 @@ from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment
 from polypath.methods.together import batches as side_by_side
-from polypath.methods.together import reads_shared, together_objective
+from polypath.methods.together import together_objective
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.policy import BLOCKS, PolicyNetwork
@@ -187,7 +187,7 @@ class AdaShare(Method[AdaShareConfig]):
             moving=moving,
             key=key,
             objective=together_objective(network, {item.name: item for item in data}, run),
-            shared=reads_shared(data, self.config.share_inputs),
+            shared=self.config.shares(data),
         )
 
     def _search(self, network: PolicyNetwork, data: Sequence[TaskData], run: Run) -> dict[str, torch.Tensor]:
@@ -238,7 +238,7 @@ class AdaShare(Method[AdaShareConfig]):
         tasks = {item.name: item.task for item in data}
         key = ("search", epoch, learns_policies)
         total, count = 0.0, 0
-        for batches in side_by_side(data, run, sizes, reads_shared(data, config.share_inputs), key):
+        for batches in side_by_side(data, run, sizes, config.shares(data), key):
             loss = torch.zeros((), device=run.device)
             for name, batch in batches.items():
                 with run.autocast():

@@ -22,7 +22,7 @@ from polypath.core.run import Run
 from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
-from polypath.methods.together import Objective, reads_shared, same_inputs
+from polypath.methods.together import Objective, same_inputs
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.backbones import BACKBONES, Described, backbone, common_inputs
 from polypath.nn.multipath import MultiPathNet, MultiPathNetConfig
@@ -142,7 +142,7 @@ class MultiPath(Method[MultiPathConfig]):
         """Teachers first, then one step a mini-batch of every task on the sum of all losses (algorithm 1)."""
         assert isinstance(network, MultiPathNet)
         config = self.config
-        shared = reads_shared(data, config.share_inputs)
+        shared = config.shares(data)
         if config.assign == "difficulty" and not network.difficulty:
             self._place_by_difficulty(network, data, run, shared)
         taught = self._teachers(network, data, run) if config.distill else {}

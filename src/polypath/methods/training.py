@@ -14,7 +14,7 @@ from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.methods.names import keys_of
-from polypath.methods.together import Objective
+from polypath.methods.together import Objective, reads_shared
 from polypath.methods.together import batches as side_by_side
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
@@ -119,6 +119,10 @@ class JointConfig(TrainingConfig):
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
     decay_at: tuple[int, ...] = (100, 150)
+
+    def shares(self, data: Sequence[TaskData]) -> bool:
+        """Whether the tasks' inputs are read once, see `polypath.methods.together.reads_shared`."""
+        return reads_shared(data, self.share_inputs, {item.name: self.batch_of(item.name) for item in data})
 
 
 def _parameter(given: torch.nn.Parameter | dict[str, Any]) -> torch.nn.Parameter:
