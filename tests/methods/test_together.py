@@ -12,6 +12,7 @@ import polypath as pp
 from polypath.core.errors import InvalidInput
 from polypath.core.examples import Suite
 from polypath.methods.together import batches
+from polypath.methods.training import TrainingConfig, steps_an_epoch
 from polypath.testing import tiny_features
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
@@ -36,6 +37,19 @@ def test_a_small_task_that_is_repeated_keeps_pace_without_incomplete_batches() -
         found = list(batches(suite.tasks, engine(), dict.fromkeys(suite.names, 4), False, ("key",), drop))
         assert [set(batch) for batch in found] == [set(suite.names)] * expected
         assert not drop or all(len(part) == 4 for batch in found for part in batch.values())
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_steps_are_counted_as_batches_come(drop: bool) -> None:
+    """What CPG and NestedNet spread their pruning over, and the display shows."""
+    suite = uneven()
+    data, each = {item.name: item for item in suite}, engine()
+    for sizes in ((4, 4), (8, 3), (1000, 1000)):
+        batch = dict(zip(suite.names, sizes, strict=True))
+        config = TrainingConfig(batch=batch, drop_last=drop)
+        for group in (suite.names, suite.names[:1], suite.names[1:]):
+            found = list(batches([data[name] for name in group], each, batch, False, ("key",), drop))
+            assert steps_an_epoch(data, [group], config) == len(found)
 
 
 def test_common_inputs_leave_an_incomplete_batch_out_too() -> None:

@@ -98,6 +98,12 @@ def apart(data: Sequence[TaskData], batch: Batch) -> dict[str, Batch]:
     return found
 
 
+def batch_count(examples: int, each: int, drop_last: bool) -> int:
+    """How many mini-batches an epoch of so many examples has; a last one of a single example joins the one before."""
+    whole, rest = divmod(examples, each)
+    return whole + int(rest > 0 and not (whole and (drop_last or rest == 1)))
+
+
 def batches(
     data: Sequence[TaskData],
     run: Run,
@@ -118,7 +124,7 @@ def batches(
     """
 
     def taken(stream: Iterator[Batch], examples: int, each: int) -> Iterator[Batch]:
-        return islice(stream, examples // each) if drop_last and examples >= each else stream
+        return islice(stream, batch_count(examples, each, drop_last)) if drop_last else stream
 
     if shared:
         whole, each = joined(data), size[data[0].name]

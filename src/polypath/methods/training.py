@@ -14,7 +14,7 @@ from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.methods.names import keys_of
-from polypath.methods.together import Objective, reads_shared
+from polypath.methods.together import Objective, batch_count, reads_shared
 from polypath.methods.together import batches as side_by_side
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
@@ -380,8 +380,10 @@ def _one_epoch(
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
     """Optimizer steps of an epoch in which every group takes its steps in turn."""
+    longest = [max(len(data[name].train) for name in group) for group in groups]
     return sum(
-        max(-(-max(len(data[n].train) for n in group) // config.batch_of(name)) for name in group) for group in groups
+        max(batch_count(most, config.batch_of(name), config.drop_last) for name in group)
+        for most, group in zip(longest, groups, strict=True)
     )
 
 
