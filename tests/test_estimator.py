@@ -138,6 +138,10 @@ def test_fitting_again_forgets_the_form_of_before() -> None:
         ({"method": "rsn3"}, "rsn2"),
         ({"settings": {"epocs": 3}}, "epochs"),
         ({"method": "rsn2"}, "validation examples: set validation_fraction=0.1 or so, received 0"),
+        (
+            {"method": "multipath", "settings": {"assign": "difficulty", "distill": False, "probe_epochs": 1}},
+            "selects by validation examples: set validation_fraction=0.1 or so, received 0",
+        ),
         ({"y": {}}, "at least one task"),
         ({"y": {"a": np.zeros(40)}}, "two classes"),
         ({"y": {"a": np.arange(39) % 2}}, r"\{'a': 39\}"),

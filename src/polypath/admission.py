@@ -29,6 +29,12 @@ def check_groups(system: System, suite: Suite, groups: Iterable[str] | None, kno
         raise InvalidInput(f"groups: a list of access groups is required, received {groups!r}; give [{groups!r}]")
     if groups is None:
         return
+    groups = tuple(groups)
+    if not all(isinstance(group, str) for group in groups):
+        raise InvalidInput(
+            f"groups: names of access groups are required where a system grows, received {list(groups)}; rsn2's groups "
+            "of tasks that learn together are learned in one call each"
+        )
     mine, tasks, again = frozenset(groups), system.tasks, frozenset(known)
     problems = []
     for data in suite:

@@ -21,6 +21,7 @@ from polypath.core.result import Result
 from polypath.core.task import Regression
 from polypath.core.threads import threads
 from polypath.methods import METHODS, method_class
+from polypath.methods.names import tell_strangers
 from polypath.records import record
 from polypath.store import writing
 from polypath.system import System, load
@@ -77,8 +78,7 @@ def learn(
     with _owned(folder, identity, resume) if folder is not None and first_process() else nullcontext():
         if folder is not None and resume and (folder / "results.json").exists():
             system = load(folder / "system")
-            system.data = suite
-            system.result = Result.of(read_json(folder / "results.json"))
+            system.data, system.result = suite, Result.of(read_json(folder / "results.json"))
             return system
         with _engine(seed, run_config, folder, resume, chosen.name, progress, on_progress) as engine:
             return _run(chosen, suite, seed, engine, folder, resume, identity)
@@ -294,11 +294,11 @@ def _stages(
         raise InvalidInput(
             f"nothing to learn, known already: {list(suite.names)}; to learn again: polypath update, system.update"
         )
+    tell_strangers(method.config, [*before, *new], system.config if before else None)
     stages = method.stages([*further, *new], [name for name in before if name not in further], engine)
     _check_data(stages, suite, before, method)
     _check_known(stages, suite, system, method)
-    known = list(before)
-    rows = []
+    known, rows = list(before), list[list[str]]()
     told = frozenset(suite.names)
     for number, stage in enumerate(stages):
         known += [name for name in stage.tasks if name not in known]
@@ -326,7 +326,7 @@ def _stages(
 
 def _one_stage(system: System, method: Method[Any], stage: Stage, suite: Suite, engine: Engine) -> set[str]:
     """Train a copy; take it only if it keeps the method's promise. Returns the components that changed."""
-    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks})
+    trial = Trial(system, method, {name: suite[name].task for name in stage.tasks}, suite.names)
     network = trial.network
     engine.place(network)
     method.learn(network, [_scaled(suite[name]) for name in stage.tasks], engine)

@@ -13,6 +13,9 @@ from polypath.core.task import composed
 if TYPE_CHECKING:
     from polypath.system import System
 
+DESCRIPTIONS = ("backbone", "root", "hyperparameters", "score")
+"""Settings that are mappings, but not of tasks: a task may be called like one of their keys."""
+
 
 def rename(system: System, old: str, new: str) -> None:
     """See `System.rename`."""
@@ -25,6 +28,10 @@ def rename(system: System, old: str, new: str) -> None:
     network.require_free(new)
     task.of({**task.model_dump(), "name": new}, "task")  # a name that no task can have is refused here
     plan = type(network).plan_renamed(network.plan(), old, new)
+    # What the network was told of the same settings follows too: another task of the old name has none of it.
+    if isinstance(shape := plan.get("config"), Mapping):
+        same = {key: _setting(key, value, old, new) for key, value in shape.items() if key in system.config}
+        plan = {**plan, "config": {**shape, **same}}
     fresh = type(network).described(plan).eval()
     fresh.build(network.built())
     state = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if not tensor.is_meta}
@@ -48,8 +55,12 @@ def _rekeyed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
 
 
 def _setting(key: str, value: Any, old: str, new: str) -> Any:
-    """A setting of the method; those that are given task by task (paths, weights) follow the task."""
-    return _rekeyed(value, old, new) if isinstance(value, Mapping) and key != "backbone" else value
+    """A setting of the method; those that are given task by task (paths, weights, groups) follow the task."""
+    if key == "groups":
+        return [[new if name == old else name for name in group] for group in value]
+    if key == "slots":
+        return {pattern: _rekeyed(owners, old, new) for pattern, owners in value.items()}
+    return _rekeyed(value, old, new) if isinstance(value, Mapping) and key not in DESCRIPTIONS else value
 
 
 def _described(config: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:

@@ -29,14 +29,18 @@ class Trial:
         system: which learns; it is not changed.
         method: which teaches it.
         tasks: of the stage; new ones are added to the network.
+        coming: names of all tasks of the suite, those of later stages too.
     """
 
-    def __init__(self, system: System, method: Method[Any], tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self, system: System, method: Method[Any], tasks: Mapping[str, Task], coming: Sequence[str] = ()
+    ) -> None:
         self._system, self._exact = system, method.isolation == "exact"
         self._absent, self._auxiliary = dict(system._absent), dict(system._absent_auxiliary)
         self.before: dict[str, str] = {}
         self.partial = self._exact and system.network.lazy and bool(system.history)
         self.network = self._copied()
+        method.expect(self.network, [name for name in coming if name not in self.network.tasks])
         for name, task in tasks.items():
             if name not in self.network.tasks:
                 method.admit(self.network, task)

@@ -126,6 +126,14 @@ def test_a_search_that_was_given_keeps_its_length() -> None:
     assert (paced["search_epochs"], paced["warmup_epochs"], paced["curriculum_every"]) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("passes", [1, 8, 40])
+def test_a_warm_up_that_was_given_fits_into_a_paced_search(passes: int) -> None:
+    """A timed comparison begins with one pass."""
+    method = AdaShare(warmup_epochs=10)
+    config = method.config.changed(**method.paced(passes, 2))
+    assert (config.search_epochs, config.warmup_epochs) == (11, 10)
+
+
 def test_several_draws_are_told_apart_on_validation_examples_only() -> None:
     suite = tiny_images(2)
     without = Suite("without", tuple(replace(item, val=None) for item in suite))

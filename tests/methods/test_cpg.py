@@ -303,6 +303,11 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> No
         learn(**settings)
 
 
+def test_a_goal_of_a_task_that_may_come_later_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    learn(goal={"default": 0.0, "tusk1": 0.5})
+    assert caplog.text.count("goal: 'tusk1' is none of the tasks ['task0', 'task1']") == 1
+
+
 def test_without_validation_examples_there_is_nothing_to_judge_by() -> None:
     from dataclasses import replace
 

@@ -135,6 +135,17 @@ def test_what_answering_read_goes_back_to_disk_when_the_system_grows(folder: Pat
     assert answers(pp.load(system.save(folder)), KNOWN) == before
 
 
+def test_a_task_may_be_called_like_a_key_of_a_setting() -> None:
+    named = [replace(data, task=data.task.renamed(name)) for data, name in zip(SUITE, ("kind", "mu"), strict=False)]
+    suite = replace(SUITE, tasks=tuple(named))
+    system = pp.learn("mu2net", suite, **RUN, **TINY)
+    before = system.config
+    system.rename("kind", "sort")
+    system.rename("mu", "nu")
+    assert system.config == before
+    system.learn(SUITE["task6"], **RUN)
+
+
 def test_removal_and_renaming_work_on_a_system_read_in_part(folder: Path) -> None:
     system = pp.load(folder)
     before = answers(pp.load(folder), KNOWN)

@@ -21,7 +21,8 @@ from polypath.methods.multipath import MultiPath, MultiPathConfig
 from polypath.methods.together import apart, joined, share_inputs
 from polypath.nn.multipath import MultiPathNet
 from polypath.ops.distillation import softmax_divergence
-from polypath.testing import tiny_images
+from polypath.recipes.experiment import Experiment, Variant, planned
+from polypath.testing import tiny_features, tiny_images
 from polypath.train.config import RunConfig
 from polypath.train.engine import Engine
 
@@ -228,9 +229,17 @@ def test_heads_all_at_the_end_are_hard_sharing() -> None:
 
 
 def test_a_branch_for_a_task_that_may_come_later_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    built(labelled((2, 4)), branches={"of2": 1, "of44": 1})
-    assert caplog.text.count("branches: 'of44' is none of the tasks ['of2', 'of4']") == 1
-    assert "did you mean 'of4'?" in caplog.text and "'of2' is none" not in caplog.text
+    settings = {"backbone": {"kind": "mlp", "hidden": [4]}, "epochs": 1, "distill": False, "decay_at": ()}
+    settings |= {"branches": {"task0": 1, "tsk1": 1}}
+    variant, told = Variant(method="multipath", config=settings), "branches: 'tsk1' is none of the tasks"
+    own = Experiment(recipe="own", title="", paper="", suite={}, variants={"main": variant}, main="main")
+    planned(own, {"main": tiny_features(2)})
+    assert caplog.text.count(told) == 1  # by a dry run too
+    system = pp.learn("multipath", tiny_features(2), **settings, **RUN)
+    assert caplog.text.count(f"{told} ['task0', 'task1']") == 2
+    assert "did you mean 'task1'?" in caplog.text and "'task0' is none" not in caplog.text
+    system.learn(tiny_features(3), batch={"default": 8, "tsk2": 4}, **RUN)
+    assert "batch: 'tsk2' is none of the tasks ['task0', 'task1', 'task2']" in caplog.text
 
 
 # ---- teachers -----------------------------------------------------------------------------------------------------

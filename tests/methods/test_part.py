@@ -241,6 +241,7 @@ def test_paths_and_initial_heads_do_not_depend_on_mode_and_order() -> None:
     for mode in MODES:
         method = PaRT(**TINY, **mode)
         network = method.build(list(tasks.values()), run)
+        method.expect(network, list(tasks))
         orders.append([name for stage in method.stages(list(tasks), [], run) for name in stage.tasks])
         for name in orders[-1]:  # as stages admit them, a system saved in between
             method.admit(network, tasks[name])
@@ -304,6 +305,16 @@ def test_easy_tasks_are_learned(mode: str) -> None:
 
 
 # ---- adding a task later ------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_are_added_in_a_random_order_have_the_paths_of_the_given_one() -> None:
+    suite, found = numbered([4] * 6), []
+    for order in ("given", "random"):
+        system = pp.learn("part", suite.only(suite.names[:2]), seed=3, mode="sequential", order=order, **TINY, **RUN)
+        system.learn(suite.only(suite.names[2:]), **RUN)
+        assert isinstance(system.network, Grid) and "reserved" not in system.network.plan()
+        found.append({name: (system.network.rows(name), system.network.path(name)) for name in suite.names})
+    assert list(system.tasks)[2:] != list(suite.names)[2:] and found[0] == found[1]
 
 
 @pytest.fixture(scope="module")
@@ -385,14 +396,22 @@ def test_paths_of_unknown_tasks_are_refused_or_told_once(caplog: pytest.LogCaptu
     for given in ({"paths": {"tsk1": rows}}, {"paths_file": str(file)}):
         with pytest.raises(UnknownName, match="task in paths 'tsk1'. Did you mean 'task1'"):
             PaRT(**TINY, **given).build(tasks, Recorder())
-    with caplog.at_level("WARNING", logger="polypath"):
-        for _ in range(2):
-            grid = PaRT(**TINY, paths={"task1": rows, "somebody": rows}).build(tasks, Recorder())
-    assert [record.message for record in caplog.records] == [
-        "paths: no task of the suite is called ['somebody']; they wait for tasks that are added later"
-    ]
-    grid.add_task(tasks[1])
-    assert grid.rows("task1") == rows
+    told = "'tsk1' is none of the tasks ['task0', 'task1'] and counts only if one of that name is added later"
+    system = pp.learn("part", tiny_images(2), paths={"task1": rows, "tsk1": rows}, **TINY, **RUN)
+    assert [record.message for record in caplog.records] == [f"paths: {told}; did you mean 'task1'?"]
+    assert isinstance(system.network, Grid) and system.network.rows("task1") == rows
+    system.learn(tiny_images(3)["task2"], mode="sequential", paths={"tusk2": rows}, **RUN)
+    assert "paths: 'tusk2' is none of the tasks" in caplog.text and "did you mean 'task2'" in caplog.text
+
+
+def test_a_path_follows_a_task_that_is_renamed() -> None:
+    rows = [[0, 1]] * 9
+    system = pp.learn("part", tiny_images(2), seed=3, mode="sequential", paths={"task1": rows}, **TINY, **RUN)
+    system.rename("task1", "second")
+    assert isinstance(system.network, Grid)
+    assert system.config["paths"] == system.network.config.paths == {"second": rows}
+    system.learn(tiny_images(2)["task1"], **RUN)  # another task1
+    assert isinstance(system.network, Grid) and system.network.rows("task1") == drawn_rows(3, 2, 9, 3, 2) != rows
 
 
 def test_rows_are_no_images() -> None:

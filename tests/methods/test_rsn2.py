@@ -16,6 +16,7 @@ from polypath.core.seeds import seeded
 from polypath.methods.rsn2 import RSN2, chosen_positions, connected
 from polypath.nn.subnet import Subnetworks
 from polypath.nn.subnet_config import SubnetConfig
+from polypath.recipes.experiment import changed_settings
 from polypath.testing import tiny_features, tiny_images
 from polypath.train.engine import Engine
 
@@ -208,7 +209,13 @@ def test_weights_of_losses_name_tasks_that_are_learned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("share", {"default": 0.3, "tusk1": 0.1}), ("slots", {"fc1": {"task0": "a", "tusk1": "a"}})]
+    ("setting", "value"),
+    [
+        ("share", {"default": 0.3, "tusk1": 0.1}),
+        ("slots", {"fc1": {"task0": "a", "tusk1": "a"}}),
+        ("batch", {"default": 8, "tusk1": 4}),
+        ("min_delta", {"default": 0.1, "tusk1": 0.2}),
+    ],
 )
 def test_names_of_tasks_that_may_come_later_are_told(
     setting: str, value: dict[str, Any], caplog: pytest.LogCaptureFixture
@@ -221,12 +228,14 @@ def test_names_of_tasks_that_may_come_later_are_told(
 
 
 def test_weights_of_losses_given_to_a_system_that_grows_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Not refused: a name may be that of a task which was removed since."""
+    """Not refused, and only those that are new: a name may be that of a task which was removed since."""
     system = pp.learn("rsn2", tiny_features(2), loss_weights={"task0": 2.0}, **TINY)
     system.remove("task0")
-    assert "loss_weights" not in caplog.text
     system.learn(tiny_features(3)["task2"], threads=1, progress=False)
-    assert "loss_weights: 'task0' is none of the tasks ['task2', 'task1']" in caplog.text
+    assert "loss_weights" not in caplog.text
+    system.learn(tiny_features(4)["task3"], loss_weights={"task0": 2.0, "tusk1": 2.0}, threads=1, progress=False)
+    assert "loss_weights: 'tusk1' is none of the tasks ['task1', 'task2', 'task3']" in caplog.text
+    assert "loss_weights: 'task0'" not in caplog.text
 
 
 def test_a_system_keeps_its_slots() -> None:
@@ -234,6 +243,28 @@ def test_a_system_keeps_its_slots() -> None:
     system = pp.learn("rsn2", tiny_features(2), **TINY)
     with pytest.raises(InvalidInput, match="slots=.*cannot be"):
         system.learn(tiny_features(3)["task2"], slots={"fc1": {"task2": "a"}}, threads=1, progress=False)
+
+
+def test_groups_of_a_task_that_was_removed_let_the_system_grow() -> None:
+    system = pp.learn("rsn2", tiny_features(2), groups=[["task0"], ["task1"]], **TINY)
+    system.remove("task0")
+    system.learn(tiny_features(3)["task2"], threads=1, progress=False)
+    assert list(system.tasks) == ["task1", "task2"]
+    with pytest.raises(InvalidInput, match="groups: names of access groups are required where a system grows"):
+        system.learn(tiny_features(3)["task0"], groups=[["task0"]], threads=1, progress=False)
+    with pytest.raises(InvalidInput, match="method.groups: given for a first learning only"):  # `polypath add --set`
+        changed_settings("rsn2", system.config, ['method.groups=[["task0"]]'])
+
+
+def test_slots_and_groups_follow_a_task_that_is_renamed() -> None:
+    slots = {"fc1": {"task0": "a", "task1": "a"}}
+    system = pp.learn("rsn2", tiny_features(2), slots=slots, groups=[["task0", "task1"]], **TINY)
+    system.rename("task0", "first")
+    assert system.config["groups"] == [["first", "task1"]]
+    assert system.config["slots"] == network_of(system).config.slots == {"fc1": {"first": "a", "task1": "a"}}
+    system.learn(tiny_features(1), threads=1, progress=False)  # another task0 has weights of its own
+    paths = {name: path.steps[0] for name, path in system.network.paths().items()}
+    assert paths == {"first": ("fc1.a",), "task1": ("fc1.a",), "task0": ("fc1.t2",)}
 
 
 def test_groups_learn_stage_after_stage() -> None:

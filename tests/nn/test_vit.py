@@ -11,7 +11,8 @@ from torch import nn
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.seeds import seeded
 from polypath.core.task import Features, Image
-from polypath.nn import vit
+from polypath.nn import patches, vit
+from polypath.nn.backbones import backbone
 from polypath.nn.own import offer
 from polypath.nn.roots import described_root, layer_of, new_layer, root_of, template
 
@@ -130,6 +131,39 @@ def test_images_smaller_than_a_patch_are_refused(size: tuple[int, int]) -> None:
     with torch.device("meta"), refused:
         root_of(config, Image(channels=3, height=size[0], width=size[1]))
     template(config, image(16))
+
+
+def test_pixels_that_no_patch_sees_are_told_once_where_a_network_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    patches._tell_unseen.cache_clear()
+    config = described_root({"kind": "vit", "name": "Ti/16", "depth": 0})
+    template(config, image(28))  # on the meta device, as where a system is read
+    assert not caplog.text
+    with seeded(0):
+        for _ in range(2):
+            layers = root_of(config, image(28)).layers
+        root_of(described_root({**config, "options": {"patch_size": 14}}), image(28))
+    assert [record.message for record in caplog.records] == [
+        "root: 'Ti/16' sees the upper left 16 x 16 pixels only, received images of 28 x 28; give larger images "
+        '(size=32 in the suite) or smaller patches ("options": {"patch_size": 14})'
+    ]
+    pixels = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    seen = pixels.clone()
+    seen[..., 16:, :] = seen[..., :, 16:] = 0
+    assert torch.equal(layers["embedding"](pixels), layers["embedding"](seen))
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "message"),
+    [
+        ({}, 28, r"made for images of 224 x 224, received images of 28 x 28; .*size=224.*\"img_size\": \[28, 28\]"),
+        ({"img_size": 8}, 8, r"needs at least one, received images of 8 x 8; .*patch_size"),
+        ({"dynamic_img_size": True}, 28, r"takes whole patches of 16 x 16 pixels, received images of 28 x 28"),
+    ],
+)
+def test_images_that_do_not_fit_a_timm_backbone_are_refused(options: dict[str, Any], size: int, message: str) -> None:
+    config = {"kind": "timm", "name": "vit_tiny_patch16_224", "options": {"depth": 1, **options}}
+    with pytest.raises(InvalidInput, match=message), torch.device("meta"):
+        backbone(config, image(size))
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:

@@ -55,6 +55,14 @@ class Method(ABC, Generic[C]):
     def build(self, tasks: Sequence[Task], run: Run) -> Network:
         """An empty network able to take these tasks; does not add them."""
 
+    def expect(self, network: Network, tasks: Sequence[str]) -> None:  # noqa: B027
+        """Hear of all tasks that will be added, before any is; overridden where a task's place depends on the others.
+
+        Args:
+            network: the empty one, or that of a system which grows.
+            tasks: those that it does not have, in the order of the suite; some may have been told before.
+        """
+
     def admit(self, network: Network, task: Task) -> None:
         """Add a task to the network before its first stage; overridden where the configuration says how."""
         network.add_task(task)

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import NeedsValidation
 from polypath.core.examples import TaskData
 from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
@@ -23,7 +23,7 @@ from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment
 from polypath.methods.together import batches as side_by_side
-from polypath.methods.together import reads_shared, together_objective
+from polypath.methods.together import together_objective
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.backbones import Described, common_inputs
 from polypath.nn.policy import BLOCKS, PolicyNetwork
@@ -112,7 +112,8 @@ class AdaShare(Method[AdaShareConfig]):
         many draws as can each have `DRAW_EPOCHS`, one at least.
         """
         config, given = self.config, self.config.model_fields_set
-        search = config.search_epochs if "search_epochs" in given else max(1, passes // 4)
+        least = config.warmup_epochs + 1 if "warmup_epochs" in given else 1
+        search = config.search_epochs if "search_epochs" in given else max(least, passes // 4)
         warmup = config.warmup_epochs if "warmup_epochs" in given else search // 5
         every = min(config.curriculum_every * search // config.search_epochs, (search - warmup - 1) // (BLOCKS - 1))
         draws = min(config.draws, max(1, (passes - search) // DRAW_EPOCHS))
@@ -132,13 +133,13 @@ class AdaShare(Method[AdaShareConfig]):
         """Search, draw policies, train each draw from scratch, keep the best.
 
         Raises:
-            InvalidInput: several draws, but a task without validation examples to choose by.
+            NeedsValidation: several draws, but a task without validation examples to choose by.
         """
         assert isinstance(network, PolicyNetwork)
         config = self.config
         without = [item.name for item in data if item.val is None]
         if config.draws > 1 and without:
-            raise InvalidInput(
+            raise NeedsValidation(
                 f"adashare chooses among {config.draws} drawn policies by validation loss, but {without} have no "
                 "validation split; build the suite with validation=0.1 or so, or set draws=1"
             )
@@ -186,7 +187,7 @@ class AdaShare(Method[AdaShareConfig]):
             moving=moving,
             key=key,
             objective=together_objective(network, {item.name: item for item in data}, run),
-            shared=reads_shared(data, self.config.share_inputs),
+            shared=self.config.shares(data),
         )
 
     def _search(self, network: PolicyNetwork, data: Sequence[TaskData], run: Run) -> dict[str, torch.Tensor]:
@@ -237,7 +238,7 @@ class AdaShare(Method[AdaShareConfig]):
         tasks = {item.name: item.task for item in data}
         key = ("search", epoch, learns_policies)
         total, count = 0.0, 0
-        for batches in side_by_side(data, run, sizes, reads_shared(data, config.share_inputs), key):
+        for batches in side_by_side(data, run, sizes, config.shares(data), key):
             loss = torch.zeros((), device=run.device)
             for name, batch in batches.items():
                 with run.autocast():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import NeedsValidation
 from polypath.core.examples import TaskData
 from polypath.core.network import Network
 from polypath.core.task import Task
@@ -47,12 +47,12 @@ def validation_losses(network: Network, data: Sequence[TaskData], device: torch.
     """Mean loss of every task on its validation examples.
 
     Raises:
-        InvalidInput: a task has no validation split.
+        NeedsValidation: a task has no validation split.
     """
     found = {}
     for item in data:
         if item.val is None:
-            raise InvalidInput(
+            raise NeedsValidation(
                 f"task {item.name!r} has no validation split, but its difficulty is to be measured on it; build the "
                 "suite with validation=0.1 or so, or assign branches in another way"
             )

@@ -6,7 +6,7 @@ Paper: Hung et al., Compacting, picking and growing for unforgetting continual l
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,6 +22,7 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.methods.gradual import Pruning, pruning_key
+from polypath.methods.names import keys_of
 from polypath.methods.owners import empty_network
 from polypath.methods.single import Single, SingleConfig
 from polypath.methods.training import BatchSize, TrainingConfig, optimizer_of, steps_an_epoch, train
@@ -100,6 +101,10 @@ class CPGConfig(TrainingConfig):
         """Multiples of the backbone's width, from 1 to `max_width`."""
         steps = int((self.max_width - 1) / self.width_step + 1e-9)
         return tuple(1 + number * self.width_step for number in range(steps + 1))
+
+    def named_tasks(self) -> dict[str, Iterable[str]]:
+        """As of all training, and the goals."""
+        return {**super().named_tasks(), "goal": keys_of(self.goal)}
 
     def goal_of(self, task: str) -> float | None:
         """The given goal of a task; None where a single network sets it.

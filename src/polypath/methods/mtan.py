@@ -13,7 +13,7 @@ from polypath.core.method import Isolation, Method, Stage
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.together import reads_shared, together_objective
+from polypath.methods.together import together_objective
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.attention import AttentionNetwork
 from polypath.nn.backbones import Described, common_inputs
@@ -68,5 +68,5 @@ class Mtan(Method[MtanConfig]):
             groups=[names],
             moving=moving,
             objective=together_objective(network, {item.name: item for item in data}, run),
-            shared=reads_shared(data, self.config.share_inputs),
+            shared=self.config.shares(data),
         )

@@ -6,7 +6,7 @@ Paper: Park, Lee and Kim, Resource-efficient multi-task deep learning using a mu
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -22,8 +22,7 @@ from polypath.core.run import Run
 from polypath.core.seeds import derive
 from polypath.core.task import Task
 from polypath.methods import assignment, teachers
-from polypath.methods.names import tell_strangers
-from polypath.methods.together import Objective, reads_shared, same_inputs
+from polypath.methods.together import Objective, same_inputs
 from polypath.methods.training import JointConfig, optimizer_of, train
 from polypath.nn.backbones import BACKBONES, Described, backbone, common_inputs
 from polypath.nn.multipath import MultiPathNet, MultiPathNetConfig
@@ -81,6 +80,10 @@ class MultiPathConfig(JointConfig):
             raise ValueError("teachers are given, but distill is off; leave them out or switch it on")
         return self
 
+    def named_tasks(self) -> dict[str, Iterable[str]]:
+        """As of all training, and those of branches and teachers."""
+        return {**super().named_tasks(), "branches": self.branches, "teachers": self.teachers}
+
 
 class MultiPath(Method[MultiPathConfig]):
     """One backbone with branches, learned by all tasks together; its teachers are never part of the system."""
@@ -104,7 +107,6 @@ class MultiPath(Method[MultiPathConfig]):
         unknown = sorted(set(config.teachers) - {task.name for task in tasks})
         if unknown:
             raise InvalidInput(f"teachers: {unknown} are none of the tasks {[task.name for task in tasks]}")
-        tell_strangers("branches", config.branches, [task.name for task in tasks])
         values: dict[str, Any] = {"backbone": config.backbone, "inputs": inputs.model_dump(), "cuts": cuts}
         values |= {"exits": config.exits, "branches": self._branches(tasks, len(cuts), run), "seed": run.seed}
         return MultiPathNet(MultiPathNetConfig.of(values, "method"))
@@ -140,7 +142,7 @@ class MultiPath(Method[MultiPathConfig]):
         """Teachers first, then one step a mini-batch of every task on the sum of all losses (algorithm 1)."""
         assert isinstance(network, MultiPathNet)
         config = self.config
-        shared = reads_shared(data, config.share_inputs)
+        shared = config.shares(data)
         if config.assign == "difficulty" and not network.difficulty:
             self._place_by_difficulty(network, data, run, shared)
         taught = self._teachers(network, data, run) if config.distill else {}

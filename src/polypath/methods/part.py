@@ -5,9 +5,7 @@ Paper: PaRT - parallel learning towards robust and transparent AI (2022), sectio
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar, Literal, Self
 
@@ -22,8 +20,6 @@ from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
 from polypath.nn.grid import Grid, GridConfig, read_paths
-
-log = logging.getLogger(__name__)
 
 
 class PaRTConfig(Config):
@@ -72,6 +68,14 @@ class PaRTConfig(Config):
             raise ValueError("give paths or paths_file, not both")
         return self
 
+    def given_paths(self) -> dict[str, list[list[int]]]:
+        """Those that are set, here or in the file."""
+        return read_paths(self.paths_file) if self.paths_file else self.paths
+
+    def named_tasks(self) -> Mapping[str, Iterable[str]]:
+        """Those of the paths."""
+        return {"paths": self.given_paths()}
+
 
 class PaRT(Method[PaRTConfig]):
     """Parallel learning on a grid of modules, with its sequential and single-task modes.
@@ -91,7 +95,7 @@ class PaRT(Method[PaRTConfig]):
         return "joint" if self.config.mode == "parallel" else "exact"
 
     def build(self, tasks: Sequence[Task], run: Run) -> Grid:
-        """The grid with all its modules and no task; the tasks' positions in it are those of the suite.
+        """The grid with all its modules and no task.
 
         Raises:
             InvalidInput: tasks that are no images with one channel count, or a path that does not fit the grid.
@@ -102,12 +106,9 @@ class PaRT(Method[PaRTConfig]):
         if len(channels) != 1 or any(task.inputs.kind != "image" for task in tasks):
             kinds = sorted({f"{task.inputs.kind} {task.inputs.shape}" for task in tasks})
             raise InvalidInput(f"part needs image tasks with one channel count, received {kinds}")
-        paths, names = self._paths(), [task.name for task in tasks]
-        strange = tuple(name for name in paths if name not in names)
-        if strange and len(strange) == len(paths):
-            raise UnknownName("task in paths", strange[0], names)
-        if strange:
-            _tell_strange(strange)
+        paths, names = config.given_paths(), [task.name for task in tasks]
+        if paths and paths.keys().isdisjoint(names):
+            raise UnknownName("task in paths", next(iter(paths)), names)
         values = {
             "layout": config.layout,
             "modules": config.modules,
@@ -120,9 +121,12 @@ class PaRT(Method[PaRTConfig]):
             "paths": paths,
             "seed": run.seed,
         }
-        grid = Grid(GridConfig.of(values, "method"))
-        grid.reserve(names)
-        return grid
+        return Grid(GridConfig.of(values, "method"))
+
+    def expect(self, network: Network, tasks: Sequence[str]) -> None:
+        """Fix the tasks' positions in the grid: those of the suite, in whichever order they are learned."""
+        assert isinstance(network, Grid)
+        network.reserve(tasks)
 
     def admit(self, network: Network, task: Task) -> None:
         """Add a task on the path this configuration sets for it, else on a drawn one.
@@ -136,10 +140,7 @@ class PaRT(Method[PaRTConfig]):
                 "mode='single' needs modules of its own for every task, but this system was learned with shared ones; "
                 "grow it with mode='sequential' (other tasks stay as they are) or 'parallel'"
             )
-        network.add_task(task, self._paths().get(task.name))
-
-    def _paths(self) -> dict[str, list[list[int]]]:
-        return read_paths(self.config.paths_file) if self.config.paths_file else self.config.paths
+        network.add_task(task, self.config.given_paths().get(task.name))
 
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """Parallel: one stage of all tasks, known ones included; otherwise one stage a new task."""
@@ -202,9 +203,3 @@ class PaRT(Method[PaRTConfig]):
                 if taken == config.batch_set:
                     left.add(item.name)
             waiting = [item for item in data if item.name in left]
-
-
-@lru_cache(maxsize=16)
-def _tell_strange(names: tuple[str, ...]) -> None:
-    """Log once that paths are given for tasks that the suite does not have: later ones, or misspelt ones."""
-    log.warning("paths: no task of the suite is called %s; they wait for tasks that are added later", list(names))

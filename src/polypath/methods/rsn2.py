@@ -5,7 +5,7 @@ Paper: The multiple subnetwork hypothesis (2022), algorithm 1 and sections 2 and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -18,7 +18,7 @@ from polypath.core.method import Isolation, Method, Stage, paced_epochs
 from polypath.core.network import Network
 from polypath.core.run import Run
 from polypath.core.task import Task
-from polypath.methods.names import tell_strangers
+from polypath.methods.names import keys_of
 from polypath.methods.owners import empty_network
 from polypath.methods.training import BatchSize, Delta, TrainingConfig, optimizer_of, train
 from polypath.nn.backbones import Described
@@ -87,6 +87,16 @@ class RSN2Config(TrainingConfig):
             raise ValueError(f"groups: every task once; received {[list(group) for group in self.groups]}")
         return self
 
+    def named_tasks(self) -> dict[str, Iterable[str]]:
+        """As of all training, and those of shares, slots, groups and weights of losses."""
+        return {
+            **super().named_tasks(),
+            "share": keys_of(self.share),
+            "slots": [task for owners in self.slots.values() for task in owners],
+            "groups": [task for group in self.groups for task in group],
+            "loss_weights": self.loss_weights,
+        }
+
 
 class RSN2(Method[RSN2Config]):
     """Disjoint subnetworks: learning a task moves its own weights only, so all others stay bit-identical."""
@@ -108,14 +118,13 @@ class RSN2(Method[RSN2Config]):
 
         Raises:
             InvalidInput: shares that sum above 1 in a layer (names it), layers too small, patterns without a match.
-            UnknownName: `loss_weights` names none of the tasks.
+            UnknownName: a name in `groups` or `loss_weights` is none of the tasks.
         """
-        config, names = self.config, [task.name for task in tasks]
-        for name in config.loss_weights:
-            if name not in names:
-                raise UnknownName("task in loss_weights", name, names)
-        tell_strangers("share", config.share if isinstance(config.share, dict) else (), names)
-        tell_strangers("slots", (task for owners in config.slots.values() for task in owners), names)
+        named, names = self.config.named_tasks(), [task.name for task in tasks]
+        for setting in ("groups", "loss_weights"):
+            for name in named[setting]:
+                if name not in names:
+                    raise UnknownName(f"task in {setting}", name, names)
         same = ("share", "layers", "slots", "heads", "mask_bias", "init")
         return empty_network(self, tasks, run.seed, same, reads="earlier" if self.config.read_earlier else "none")
 
@@ -131,12 +140,9 @@ class RSN2(Method[RSN2Config]):
     def stages(self, new: Sequence[str], known: Sequence[str], run: Run) -> list[Stage]:
         """One stage of all new tasks, one each, or the configured groups (tasks in none come last, one each)."""
         config = self.config
-        tell_strangers("loss_weights", config.loss_weights, [*new, *known])  # of a task that was removed since, say
         if not config.groups:
             return [Stage(tuple(new))] if config.order == "joint" else [Stage((name,)) for name in new]
-        named = {name for group in config.groups for name in group}
-        for name in sorted(named - {*new, *known}):
-            raise UnknownName("task in groups", name, [*new, *known])
+        named = {name for group in config.groups for name in group}  # also of tasks that were removed since
         stages = [Stage(tuple(name for name in group if name in new)) for group in config.groups]
         return [s for s in stages if s.tasks] + [Stage((name,)) for name in new if name not in named]
 

@@ -54,19 +54,26 @@ def same_inputs(batches: Mapping[str, Batch]) -> list[tuple[torch.Tensor, list[s
     return list(found.values())
 
 
-def reads_shared(data: Sequence[TaskData], asked: bool | None) -> bool:
+def reads_shared(data: Sequence[TaskData], asked: bool | None, size: Mapping[str, int]) -> bool:
     """Whether to read the tasks' inputs once.
 
     Args:
         data: the tasks.
         asked: True insists, False never does, None does where it can.
+        size: task -> examples a mini-batch.
 
     Raises:
-        InvalidInput: insisted on, but the inputs differ.
+        InvalidInput: insisted on, but the inputs differ; or mini-batches of different sizes.
     """
     if asked:
         require_shared(data)
-    return len(data) > 1 and (share_inputs(data) if asked is None else asked)
+    shared = len(data) > 1 and (share_inputs(data) if asked is None else asked)
+    if shared and len(set(size.values())) > 1:
+        raise InvalidInput(
+            f"batch: tasks that share their inputs need one size, received {dict(size)}; give one, or have every "
+            "task's examples read by themselves (share_inputs=False)"
+        )
+    return shared
 
 
 def joined(data: Sequence[TaskData]) -> TaskData:
@@ -91,6 +98,12 @@ def apart(data: Sequence[TaskData], batch: Batch) -> dict[str, Batch]:
     return found
 
 
+def batch_count(examples: int, each: int, drop_last: bool) -> int:
+    """How many mini-batches an epoch of so many examples has; a last one of a single example joins the one before."""
+    whole, rest = divmod(examples, each)
+    return whole + int(rest > 0 and not (whole and (drop_last or rest == 1)))
+
+
 def batches(
     data: Sequence[TaskData],
     run: Run,
@@ -104,21 +117,16 @@ def batches(
     Args:
         data: the tasks.
         run: the engine.
-        size: task -> examples a mini-batch.
+        size: task -> examples a mini-batch; one for all where inputs are shared.
         shared: read the common inputs once; otherwise every task has its own and small ones are oversampled.
         key: names the random streams.
         drop_last: leave a task's incomplete last mini-batch out, where it has a complete one.
-
-    Raises:
-        InvalidInput: tasks that share inputs have mini-batches of different sizes.
     """
 
     def taken(stream: Iterator[Batch], examples: int, each: int) -> Iterator[Batch]:
-        return islice(stream, examples // each) if drop_last and examples >= each else stream
+        return islice(stream, batch_count(examples, each, drop_last)) if drop_last else stream
 
     if shared:
-        if len(set(size.values())) > 1:
-            raise InvalidInput(f"batch: tasks that share their inputs need one size, received {dict(size)}")
         whole, each = joined(data), size[data[0].name]
         for common in taken(run.batches(whole, each, "shared", *key), len(whole.train), each):
             yield apart(data, common)

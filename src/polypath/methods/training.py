@@ -9,11 +9,12 @@ import torch
 from pydantic import Field, model_validator
 
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import InvalidInput, NeedsValidation
 from polypath.core.examples import Batch, TaskData
 from polypath.core.network import Network
 from polypath.core.run import Run
-from polypath.methods.together import Objective
+from polypath.methods.names import keys_of
+from polypath.methods.together import Objective, batch_count, reads_shared
 from polypath.methods.together import batches as side_by_side
 from polypath.metrics.stopping import EarlyStopping
 from polypath.nn.columns import Columns
@@ -93,6 +94,10 @@ class TrainingConfig(Config):
             return self.min_delta
         return min(self.min_delta.get(task, self.min_delta.get("default", 0.0)) for task in tasks)
 
+    def named_tasks(self) -> dict[str, Iterable[str]]:
+        """Setting -> the tasks that it names, see `polypath.methods.names`."""
+        return {"batch": keys_of(self.batch), "min_delta": keys_of(self.min_delta)}
+
     def rate(self, epoch: int, before: int = 0) -> float:
         """Learning rate in an epoch of a stage, `before` epochs having gone before the stage."""
         steps = self.decay ** sum(epoch >= start for start in self.decay_at)
@@ -114,6 +119,10 @@ class JointConfig(TrainingConfig):
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
     decay_at: tuple[int, ...] = (100, 150)
+
+    def shares(self, data: Sequence[TaskData]) -> bool:
+        """Whether the tasks' inputs are read once, see `polypath.methods.together.reads_shared`."""
+        return reads_shared(data, self.share_inputs, {item.name: self.batch_of(item.name) for item in data})
 
 
 def _parameter(given: torch.nn.Parameter | dict[str, Any]) -> torch.nn.Parameter:
@@ -291,11 +300,11 @@ def check_tracking(config: TrainingConfig, data: Sequence[TaskData]) -> None:
     """Say before training, not after, that peaks by validation need validation examples.
 
     Raises:
-        InvalidInput: a task without a validation split.
+        NeedsValidation: a task without a validation split.
     """
     without = [item.name for item in data if item.val is None]
     if config.evaluate_every and config.peaks == "validation" and without:
-        raise InvalidInput(
+        raise NeedsValidation(
             f"peaks='validation': tasks {without} have no validation split; build the suite with validation=0.15 or "
             "so, or set peaks='test' (the best test value, as the DF-CNN paper reports it)"
         )
@@ -371,8 +380,10 @@ def _one_epoch(
 
 def steps_an_epoch(data: Mapping[str, TaskData], groups: Sequence[Sequence[str]], config: TrainingConfig) -> int:
     """Optimizer steps of an epoch in which every group takes its steps in turn."""
+    longest = [max(len(data[name].train) for name in group) for group in groups]
     return sum(
-        max(-(-max(len(data[n].train) for n in group) // config.batch_of(name)) for name in group) for group in groups
+        max(batch_count(most, config.batch_of(name), config.drop_last) for name in group)
+        for most, group in zip(longest, groups, strict=True)
     )
 
 

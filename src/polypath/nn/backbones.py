@@ -17,6 +17,7 @@ from torch import nn
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput, UnknownName
 from polypath.core.task import Image, InputSpec, Task, Tokens
+from polypath.nn.patches import check_patches
 
 BACKBONES: dict[str, str] = {
     "mlp": "polypath.nn.backbones:Mlp",
@@ -219,6 +220,7 @@ class Timm(Backbone):
             body = timm.create_model(options.name, pretrained=options.pretrained, **arguments)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput(f"backbone 'timm': {options.name!r} cannot be made with {arguments}: {error}") from error
+        check_patches(body, (inputs.height, inputs.width), f"backbone 'timm': {options.name!r}")
         super().__init__({"body": body}, int(body.num_features))  # type: ignore[arg-type]
 
 

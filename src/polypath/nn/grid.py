@@ -136,10 +136,11 @@ class Grid(Network):
         """Fix the positions of tasks that will be added: their paths and heads do not depend on who comes first.
 
         Args:
-            names: in the order in which they would be added.
+            names: in the order in which they would be added; those that have a position keep it.
         """
-        self._reserved |= {name: self._added + place for place, name in enumerate(names)}
-        self._added += len(names)
+        new = [name for name in names if name not in self._reserved]
+        self._reserved |= {name: self._added + place for place, name in enumerate(new)}
+        self._added += len(new)
 
     def add_task(self, task: Task, rows: list[list[int]] | None = None) -> None:
         """Give the task its path, its head and, where configured, its BatchNorms or modules.
@@ -171,8 +172,7 @@ class Grid(Network):
                 check_rows(rows, self.layout.depth, config.modules, config.selected, task.name)
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
-        if task.name not in self._reserved:
-            self.reserve([task.name])
+        self.reserve([task.name])
         position = self._reserved.pop(task.name)
         rows = rows or drawn_rows(config.seed, position, self.layout.depth, config.modules, config.selected)
         self._admit(task, f"t{position}", [sorted(row) for row in rows], None)

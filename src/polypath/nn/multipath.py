@@ -99,11 +99,9 @@ class MultiPathNet(Network):
 
     @classmethod
     def plan_renamed(cls, plan: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-        """As in every network; the measured difficulty and the given branch go along."""
-        found = super().plan_renamed(plan, old, new)
+        """As in every network; the measured difficulty goes along."""
         difficulty = {new if name == old else name: value for name, value in plan["difficulty"].items()}
-        branches = {new if name == old else name: at for name, at in plan["config"]["branches"].items()}
-        return {**found, "config": {**found["config"], "branches": branches}, "difficulty": difficulty}
+        return {**super().plan_renamed(plan, old, new), "difficulty": difficulty}
 
     def add_task(self, task: Task, branch: int | None = None) -> None:
         """Give the task a head at its branch, and with exits="all" at those before it.

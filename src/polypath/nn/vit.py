@@ -20,6 +20,7 @@ from torch.nn import functional
 from polypath.core.config import Config
 from polypath.core.errors import InvalidInput
 from polypath.core.task import Image, InputSpec
+from polypath.nn.patches import check_patches
 
 PRESETS = {
     "Ti/16": "vit_tiny_patch16_224",
@@ -114,7 +115,7 @@ def vit_layers(inputs: InputSpec, options: VitOptions) -> tuple[dict[str, nn.Mod
     the meta device nothing is drawn or downloaded.
 
     Raises:
-        InvalidInput: other inputs than images of a patch at least, no such model, or one that is not a plain ViT.
+        InvalidInput: inputs that are no images it can cut into patches, no such model, or one that is no plain ViT.
     """
     if not isinstance(inputs, Image):
         raise InvalidInput(f"root 'vit' takes images, received {inputs!r}")
@@ -126,13 +127,7 @@ def vit_layers(inputs: InputSpec, options: VitOptions) -> tuple[dict[str, nn.Mod
         shape["depth"] = options.depth
     model = _made(options, shape, pretrained=False)
     _require_plain(model, options.name)
-    patch = tuple(model.patch_embed.patch_size)
-    if size[0] < patch[0] or size[1] < patch[1]:
-        raise InvalidInput(
-            f"root: {options.name!r} takes patches of {patch[0]} x {patch[1]} pixels and needs at least one, "
-            f"received images of {size[0]} x {size[1]}; give larger images (size={max(patch)} in the suite), smaller "
-            'patches in the root ("options": {"patch_size": 4}) or another kind of root (conv, mlp)'
-        )
+    check_patches(model, size, f"root: {options.name!r}")
     if values is not None:
         take_values(model, values)
     return _cut(model), int(model.num_features)

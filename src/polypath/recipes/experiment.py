@@ -21,6 +21,7 @@ from polypath.core.result import Result
 from polypath.data import build
 from polypath.learning import learn
 from polypath.methods import method_class
+from polypath.methods.names import tell_strangers
 from polypath.recipes import Size, recipe
 from polypath.recipes.following import Follows, followed
 from polypath.recipes.overrides import override
@@ -179,7 +180,7 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
 
     Raises:
         UnknownName: no such setting.
-        InvalidInput: no PATH=VALUE.
+        InvalidInput: no PATH=VALUE, or a setting that a system cannot be given while it grows.
     """
     values: dict[str, Any] = {"variants": {"system": {"method": method, "config": copy.deepcopy(dict(config))}}}
     for text in overrides:
@@ -187,7 +188,10 @@ def changed_settings(method: str, config: Mapping[str, Any], overrides: Sequence
             raise UnknownName("setting (--set)", text.partition("=")[0], ["method.KEY", *RunConfig.model_fields])
         override(values, text)
     mine = values.pop("variants")["system"]["config"]
-    return {**{key: value for key, value in mine.items() if key not in config or config[key] != value}, **values}
+    found = {key: value for key, value in mine.items() if key not in config or config[key] != value}
+    if "groups" in found:  # what `System.learn` calls so are access groups
+        raise InvalidInput("method.groups: given for a first learning only; learn one group of tasks after the other")
+    return {**found, **values}
 
 
 def first_seeds(name: str, size: Size, count: int) -> list[int]:
@@ -229,6 +233,7 @@ def planned(experiment: Experiment, suites: Mapping[str, Suite] | None = None) -
     engine = Engine(seed=seed, config=RunConfig(device="cpu", checkpoint_every=0), progress=False)
     out: dict[str, Any] = {"recipe": experiment.recipe, "main": experiment.main, "variants": {}}
     for key, variant in experiment.variants.items():
+        tell_strangers(method_class(variant.method)(**variant.config).config, suites[key].names)
         network = _empty(variant, suites[key], engine)
         rows = []
         for name in suites[key].names:
