@@ -9,11 +9,9 @@ import numpy as np
 
 from polypath.core.errors import InvalidInput
 from polypath.data.columns import Column
+from polypath.data.csv_files import MISSING
 from polypath.data.tabular import Tables
 
-# Texts that stand for "no value" in files that spreadsheets, pandas, R and databases write. Lower-case "none" is an
-# answer ("none", "mild", "severe") as often as not.
-MISSING = ("NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "Null", "null", "None")
 MOSTLY = 0.9  # share of numbers from which a column of texts was probably meant to hold numbers
 
 
@@ -51,9 +49,7 @@ def stray(tables: Tables, name: str) -> str | None:
         return None
     held = tables.read(name)
     counts = {one["values"]: one["counts"] for one in held.value_counts().to_pylist()}
-    # "None" makes a text of what would be a number; of the others a column of numbers holds nothing.
-    empty = {None, *MISSING} - {"None"}
-    filled = {text: count for text, count in counts.items() if text not in empty and text.strip()}
+    filled = {text: count for text, count in counts.items() if text not in {None, *MISSING} and text.strip()}
     others = {text for text in filled if not _is_number(text)}
     total = sum(filled.values())
     numbers = total - sum(filled[text] for text in others)
