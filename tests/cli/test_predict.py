@@ -127,6 +127,8 @@ def test_rows_of_a_csv_file_follow_its_header(tmp_path: Path) -> None:
         ("a.csv", "age,weight\n1,2\n3\n", "line 3 has 1 cell(s), and the header has 2 columns"),
         ("a.csv", "age,weight\n1,heavy\n", "numbers required"),
         ("a.csv", "age,weight\n1,nan\n", "finite values required"),
+        ("a.csv", "age,weight,age\n1,2,3\n", "the header names column 'age' twice"),
+        ("a.csv", "age;weight\n1;2\n", "columns are separated by ';'"),
         ("a.txt", "1,2", "a .csv, .npy or .npz file is required"),
     ],
 )
@@ -135,6 +137,12 @@ def test_rows_that_do_not_fit(tmp_path: Path, name: str, text: str, said: str) -
     with pytest.raises(ValueError) as caught:
         list(read(tmp_path / name, table_task()))
     assert said in str(caught.value) and name in str(caught.value)
+
+
+def test_a_table_in_another_encoding_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("größe,age,weight\n1,2,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="a.csv: not UTF-8: save it as UTF-8"):
+        list(read(tmp_path / "a.csv", table_task()))
 
 
 def test_a_text_file_is_one_text(tmp_path: Path) -> None:

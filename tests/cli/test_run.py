@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from polypath.cli.outcome import differing
+from polypath.cli.run import tell
+from polypath.core.result import Result
 from polypath.methods import METHODS, method_class
 from polypath.recipes.experiment import Experiment, Variant
 
@@ -29,6 +31,18 @@ def test_a_run_leaves_its_records_and_names_the_report(finished: tuple[Path, Any
     assert f"Report: {out / 'report.html'}" in result.stdout
     assert "task3" in result.stdout and "mean" in result.stdout
     assert json.loads((out / "environment.json").read_text())["command"].startswith("polypath run part/digits --smoke")
+
+
+def test_means_of_a_run_are_told_by_metric_and_never_mixed(capsys: pytest.CaptureFixture[str]) -> None:
+    costs = {"parameters": 1, "added_parameters": 1, "flops": 1}
+    tests = {"a": {"mse": 3e6, "r2": 0.5}, "b": {"accuracy": 0.75}, "c": {"accuracy": 0.25}}
+    tasks = [{"name": name, "test": test, "activated": 1.0, "examples": {}, **costs} for name, test in tests.items()]
+    said = {"recipe": "r", "variant": "v", "method": "single", "isolation": "exact", "suite": "s", "seed": 3}
+    timing = {"wall_s": 2.0, "train_s": 1.0, "evaluate_s": 1.0, "samples": 1}
+    timing |= {"samples_per_second": 1.0, "peak_memory_bytes": 1}
+    tell(Result.of({**said, "tasks": tasks, "totals": {"parameters": 1, "size_bytes": 1}, "timing": timing}))
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == "v, seed 3: mean test mse 3,000,000, mean test accuracy 0.500 (2.0 s)"
 
 
 def test_printed_means_are_those_of_the_records(finished: tuple[Path, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from polypath.cli.inspect import _exit_table
 from polypath.core.component import digest
 from polypath.nn.grid import read_paths
 
@@ -66,6 +67,12 @@ def test_inspect_shows_tables(system: Path, invoke: Invoke) -> None:
     plain = invoke("inspect", system).stdout
     assert "task2" in plain and "Isolation: exact." in plain and "everybody" in plain and "learned" in plain
     assert "layer1.module00" not in plain and "layer1.module00" in invoke("inspect", system, "--full").stdout
+
+
+def test_inspect_writes_large_metrics_as_people_do() -> None:
+    exits = [{"name": name, "parameters": 1, "flops": 1, "ms": None, "metrics": {"mse": 1234567.8}} for name in "ab"]
+    (column,) = [one for one in _exit_table({"name": "t", "exits": exits}).columns if str(one.header) == "mse"]
+    assert list(map(str, column.cells)) == ["1,234,568"] * 2
 
 
 def test_paths_are_written_for_another_run(system: Path, invoke: Invoke, tmp_path: Path) -> None:

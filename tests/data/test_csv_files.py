@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polypath.core.errors import InvalidInput
-from polypath.data import whole
+from polypath.data import build, whole
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,64 @@ def test_every_column_with_gaps_is_named_with_its_count_and_the_line_of_its_firs
     (tmp_path / "parts" / "test.csv").write_text("a,y\n1,x\n,z\n")
     with pytest.raises(InvalidInput, match="the first in line 3 of test.csv"):
         whole(f"csv:{tmp_path / 'parts'}", column="y", inputs=["a"])
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path, ends):
+    lines = ["note,a,y", '"first', 'second",1,x', "", "short,2,z", '"two', "", 'more",,x']
+    (tmp_path / "notes.csv").write_bytes(ends.join(lines).encode())
+    with pytest.raises(InvalidInput, match="the first in line 6; fill"):
+        whole(f"csv:{tmp_path / 'notes.csv'}", column="y", inputs=["a"])
+
+
+def test_a_row_that_only_arrow_can_read_is_told_by_its_number(tmp_path):
+    (tmp_path / "long.csv").write_text(f"note,a,y\n{'w' * 200_000},1,x\nshort,,z\n")
+    with pytest.raises(InvalidInput, match="the first in row 1; fill"):
+        whole(f"csv:{tmp_path / 'long.csv'}", column="y", inputs=["a"])
+
+
+def test_no_more_columns_with_gaps_are_told_than_can_be_read(tmp_path):
+    names = [f"a{number}" for number in range(50)]
+    (tmp_path / "wide.csv").write_text(f"{','.join(names)},y\n{'1,' * 50}x\n{',' * 50}z\n")
+    with pytest.raises(InvalidInput, match="the first in line 3; and 10 more columns; fill") as error:
+        whole(f"csv:{tmp_path / 'wide.csv'}", column="y", inputs=names)
+    assert str(error.value).count("the first in") == 40
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("a,b,a,b,y", "the header names column 'a', 'b' twice"),
+        ("a;b;y", "separated by ';'"),
+        ("a\tb\ty", "separated by"),
+    ],
+)
+def test_a_header_says_which_column_is_which(tmp_path, header, said):
+    (tmp_path / "odd.csv").write_text(f"{header}\n{header.replace('y', 'x')}\n")
+    with pytest.raises(InvalidInput, match=said):
+        whole(f"csv:{tmp_path / 'odd.csv'}", column="y", inputs=["a"])
+
+
+@pytest.mark.parametrize("word", ["<NA>", "Null", "None", "#NA", "NaN"])
+def test_a_word_for_nothing_makes_no_categories_of_a_column_of_numbers(tmp_path, word):
+    sizes = [word if number % 10 == 0 else number + 0.5 for number in range(40)]
+    rows = [f"{size},{word if number == 1 else 'red'},{number % 2}" for number, size in enumerate(sizes)]
+    (tmp_path / "gaps.csv").write_text("\n".join(["size,colour,y", *rows]) + "\n")
+    given = {"column": "y", "inputs": ["size", "colour"]}
+    with pytest.raises(InvalidInput, match=r"column 'size' has 4 missing value\(s\), the first in line 2; fill"):
+        whole(f"csv:{tmp_path / 'gaps.csv'}", **given)
+    (task,) = whole(f"csv:{tmp_path / 'gaps.csv'}", **given, missing_inputs="mean")
+    assert list(task.task.preprocess.categories) == ["colour"]  # texts stay texts
+    assert word in task.task.preprocess.categories["colour"]
+
+
+@pytest.mark.parametrize("word", ["", "  ", "NaN", "None"])
+def test_what_stands_for_no_label_is_no_class(tmp_path, word):
+    labels = [word if number % 5 == 0 else "yes" if number % 2 else "no" for number in range(40)]
+    rows = [f"{number},{label}" for number, label in enumerate(labels)]
+    (tmp_path / "labels.csv").write_text("\n".join(["x,y", *rows]) + "\n")
+    with pytest.raises(InvalidInput, match=r"labels: column 'y' has 8 missing value\(s\), written .*; fill them or l"):
+        whole(f"csv:{tmp_path / 'labels.csv'}", column="y", inputs=["x"])
+    task = {"name": "t", "dataset": f"csv:{tmp_path / 'labels.csv'}", "target": "y", "missing": "refuse"}
+    with pytest.raises(InvalidInput, match=r"column 'y' has 8 missing value\(s\), written"):
+        build({"kind": "own", "tasks": [task]})

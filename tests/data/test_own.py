@@ -424,6 +424,28 @@ def test_an_alias_to_itself_is_refused_with_its_line(tmp_path: Path, text: str) 
         own(tmp_path / "t.yaml")
 
 
+def test_aliases_of_aliases_do_not_multiply_without_end(tmp_path: Path) -> None:
+    levels = [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]  # 9 ** 40 values in 40 lines
+    (tmp_path / "t.yaml").write_text("\n".join(["tasks:", "- &a0 [x]", *levels]))
+    with pytest.raises(InvalidInput, match="t.yaml: line 8: what begins here holds more than 200,000 values, aliases"):
+        own(tmp_path / "t.yaml")
+
+
+def test_one_set_of_settings_may_stand_in_many_tasks(homes: Path) -> None:
+    tasks = [f"- {{<<: *common, name: t{n}}}" for n in range(20)]
+    text = ["defaults: &common {dataset: 'csv:homes.csv', target: sold, inputs: [x]}", "tasks:", *tasks]
+    (homes / "t.yaml").write_text("\n".join(text))
+    assert len(own(homes / "t.yaml")) == 20
+
+
+def test_what_stands_in_place_of_a_task_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(f"defaults: [{'1, ' * 999}1]\ntasks:\n- [{'1, ' * 999}1]\n")
+    with pytest.raises(InvalidInput) as error:
+        own(tmp_path / "t.yaml")
+    said = str(error.value)
+    assert len(said) < 500 and "a mapping with name and dataset is required, received [1, 1" in said
+
+
 def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("tasks: " + "[" * 3000 + "]" * 3000)
     with pytest.raises(InvalidInput, match="t.yaml: is nested too deeply"):

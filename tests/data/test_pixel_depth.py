@@ -51,3 +51,13 @@ def test_pixels_that_an_earlier_decoder_kept_are_not_used(tmp_path, monkeypatch)
         earlier.setattr(images, "eight_bits", lambda image, channels=None: image.convert("L"))
         assert first_pixels(folder) == [255, 255, 255, 0, 255, 255]
     assert first_pixels(folder) == [156, 160, 163, 0, 4, 8]
+
+
+def test_lab_images_become_the_grey_of_their_colours(tmp_path):
+    colours = Image.merge("LAB", [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (120, 20, 200)])
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        colours.save(tmp_path / label / "0.tif")
+    found = open_source(f"folder:{tmp_path}", shape=images.Shape(channels=1))
+    expected = np.asarray(colours.convert("RGB").convert("L"))
+    assert found.source.take(torch.arange(1))[0, 0].tolist() == expected.tolist()

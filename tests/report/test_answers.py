@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from polypath.report.answers import ensemble_grid, f1_grid
+from polypath.core.result import Lifelong
+from polypath.report.answers import ensemble_grid, f1_grid, other_grid
 from polypath.report.page import render
 from polypath.report.records import read_run
+from polypath.report.sections import matrices
 from polypath.report.summary import summarise
 from polypath.report.tables import reproduction_grid
 
@@ -31,6 +33,39 @@ def results(samples):
         record(samples, "a", 1, {"s": {"cat": 0.7}, "t": {}}, analysis=together(0.8, s=0.6, t=0.5)),
         record(samples, "b", 0, {"s": {"cat": 0.4, "cow": 0.2}}),
     ]
+
+
+def priced(samples, variant, seed, **changes):
+    """A regression and a classification with all that is measured of them."""
+    result = samples.sample(variant, seed, tasks=("price", "sold"))
+    tests = ({"mse": 4e6 + 1e6 * seed, "mae": 1500.0, "r2": 0.25}, {"accuracy": 0.75, "f1_macro": 0.5, "loss": 0.7})
+    tasks = [task.changed(test=test) for task, test in zip(result.tasks, tests, strict=True)]
+    return result.changed(tasks=tasks, **changes)
+
+
+def test_other_metrics_stand_beside_the_main_one_with_their_units(samples):
+    grid = other_grid(summarise([priced(samples, "a", 0), priced(samples, "a", 1), priced(samples, "b", 0)]))
+    assert grid.header == ("task", "metric", "a", "b")
+    assert grid.rows == (
+        ("price", "mae", "1,500 ± 0.000", "1,500"),
+        ("price", "r2", "0.250 ± 0.000", "0.250"),
+        ("sold", "f1_macro", "0.500 ± 0.000", "0.500"),
+    )
+    assert [note.split()[0] for note in grid.notes] == ["mse", "mae", "r2"] and "squared units" in grid.notes[0]
+    alone = samples.sample("a", 0, tasks=("t",))
+    alone = alone.changed(tasks=[task.changed(test={"accuracy": 0.5, "loss": 0.7}) for task in alone.tasks])
+    assert other_grid(summarise([alone])) is None
+
+
+def test_values_of_two_metrics_share_no_scale_of_colours(samples):
+    stages = Lifelong(matrix=[[4e6, None], [5e6, 0.75]])
+    found = matrices(summarise([priced(samples, "a", 0, lifelong=stages)]))
+    assert [part["title"] for part in found] == [
+        "a: test mse of every task after every stage",
+        "a: test accuracy of every task after every stage",
+    ]
+    assert [part["grid"].header[1:] for part in found] == [("price",), ("sold",)]
+    assert found[1]["grid"].rows == (("price", "–"), ("sold", "0.750"))
 
 
 def test_f1_by_label_and_variant(results):

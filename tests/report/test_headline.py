@@ -60,6 +60,27 @@ def test_what_is_no_better_than_the_most_frequent_label_is_said(samples):
     assert len(verdict(summarise([result.changed(tasks=few)]))) == 1
 
 
+def test_all_right_is_learned_where_there_is_one_label_only(samples):
+    result = samples.sample("a", 0, tasks=("t",))
+    (task,) = result.tasks
+    right, wrong = (task.changed(confusion=[[n, 30 - n], [0, 0]], labels=["x", "y"]) for n in (30, 29))
+    assert len(verdict(summarise([result.changed(tasks=[right])]))) == 1
+    assert "learned nothing on t" in verdict(summarise([result.changed(tasks=[wrong])]))[-1]
+
+
+def test_a_regression_that_is_no_better_than_the_mean_is_said(samples):
+    result = samples.sample("a", 0, tasks=("t", "u"))
+    (worse, better) = ({"mse": 5.0, "r2": -0.1}, {"mse": 5.0, "r2": 0.1})
+    tasks = [
+        task.changed(test=test, confusion=None, labels=None, examples={"test": 30})
+        for task, test in zip(result.tasks, (worse, better), strict=True)
+    ]
+    _, said = verdict(summarise([result.changed(tasks=tasks)]))
+    assert said.startswith("a learned nothing on t: it is no closer than the mean of the test targets")
+    few = [task.changed(examples={"test": 10}) for task in tasks]
+    assert len(verdict(summarise([result.changed(tasks=few)]))) == 1
+
+
 def test_one_seed_is_no_evidence(samples):
     (said,) = verdict(summary_of(samples, a={0: 0.5}, b={0: 0.4}))
     assert said.startswith("a is ahead of b by 0.100 in mean test accuracy on the one seed both ran.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import tiny
 import torch
 from bad_requests import bomb
+from pydantic import ValidationError
 from serving import Client, base64_png, png
 
 import polypath as pp
+from polypath.serve.schemas import MOST_NAMES, PredictManyRequest
 
 GREY = tiny.pixels(1, 0)[0]
 
@@ -124,6 +127,41 @@ def test_bodies_that_cannot_be_read_are_refused(tables: Path, client: Client, bo
         said = client(tables).post(path, content=body, headers={"Content-Type": "application/json"})
         assert said.status_code in (400, 422), said.text
         assert said.json()["error"]["message"] and len(said.text) < 1000 and "Traceback" not in said.text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ('[[1, 2], {"age": 1, "weight": NaN}]', "inputs: 1: column 'weight': a finite number within float32"),
+        ("[[1, -Infinity]]", "inputs: 0: place 1: a finite number within float32"),
+        ("[[1, 1e39]]", "received another number"),
+        ("[[1, [2]]]", "received a list"),
+        ('[[1, "' + "a" * 1001 + '"]]', "received 1,001 characters"),
+        ("[3]", "inputs: 0: an image as base64, a text, or a row as list or object is required, received another"),
+        ('[{"\\ud800": 1}]', "names of columns must be texts"),
+    ],
+)
+def test_the_first_wrong_cell_is_named(tables: Path, client: Client, inputs: str, said: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = client(tables).post("/v1/tasks/risk/predict", content=f'{{"inputs": {inputs}}}', headers=headers)
+    assert answer.status_code == 422 and said in answer.json()["error"]["message"]
+
+
+FLOODS = {
+    "cells": '{"inputs": [[' + "NaN, " * 200_000 + "1]]}",
+    "columns": '{"inputs": [{' + ", ".join(f'"{n}": NaN' for n in range(100_000)) + "}]}",
+    "rows": '{"inputs": [' + "[NaN], " * 200_000 + "[1]]}",
+    "keys": '{"inputs": [[1, 2]], ' + ", ".join(f'"{n}": 1' for n in range(100_000)) + "}",
+    "budget": '{"inputs": [[1, 2]], "budget": {' + ", ".join(f'"{n}": 1' for n in range(100_000)) + "}}",
+    "tasks": '{"inputs": [[1, 2]], "tasks": [' + "1, " * 200_000 + "1]}",
+}
+
+
+@pytest.mark.parametrize("body", FLOODS.values(), ids=FLOODS)
+def test_a_body_full_of_mistakes_costs_no_more_than_one(body: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        PredictManyRequest.model_validate(json.loads(body))
+    assert error.value.error_count() <= MOST_NAMES + 1  # each is an object of kilobytes; there were millions
 
 
 def test_numbers_that_overflow_in_the_network_are_refused_and_others_answered(tables: Path, client: Client) -> None:

@@ -144,7 +144,7 @@ def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(browser: 
 
 
 def test_it_fits_a_phone_and_follows_the_dark_scheme(browser: Any, server: str, tmp_path: Path) -> None:
-    backgrounds = {}
+    backgrounds, shades = {}, []
     for scheme in ("light", "dark"):
         with opened(browser, server, color_scheme=scheme, viewport={"width": 360, "height": 740}) as page:
             page.locator("#tasks tbody tr").first.wait_for()
@@ -152,9 +152,21 @@ def test_it_fits_a_phone_and_follows_the_dark_scheme(browser: Any, server: str, 
             page.locator("#outcome", has_text="one by one in").wait_for()
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= 360  # nothing sticks out; wide parts scroll for themselves
+            shades.append(
+                page.evaluate("getComputedStyle(document.querySelector('.scroll:not(.map)')).backgroundImage")
+            )
             backgrounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert page.complaints == []
     assert backgrounds == {"light": "rgb(251, 251, 253)", "dark": "rgb(14, 18, 25)"}
+    assert "rgba(20, 24, 40, 0.2)" in shades[0] and "rgba(0, 0, 0, 0.75)" in shades[1]  # seen on either
+
+
+def test_numbers_lose_no_digits_before_the_decimal_point(browser: Any, server: str) -> None:
+    with opened(browser, server) as page:
+        module = page.evaluate("document.querySelector('script[type=module]').src.replace('app.js', 'dom.js')")
+        said = "import('{}').then((dom) => [0.5, -0.06123, 12.345, 547775.3, -1234].map(dom.shown))"
+        assert page.evaluate(said.format(module)) == ["0.500", "-0.06123", "12.35", "547,775", "-1,234"]
+        assert page.evaluate(f"import('{module}').then((dom) => dom.written(123456.7, 5))") == "123,457"
 
 
 def test_a_row_is_typed_and_a_task_is_seen_only_with_a_token_of_its_group(
@@ -173,6 +185,7 @@ def test_a_row_is_typed_and_a_task_is_seen_only_with_a_token_of_its_group(
         assert page.locator('[data-answer="risk"]').count() == 1
     assert page.complaints == []
     with serving(gaps) as url, opened(browser, url) as page:
+        assert page.locator("[data-column=age]").get_attribute("placeholder") == "none: the mean"
         page.locator("[data-column=age]").fill("")  # nothing, which this task takes
         page.locator("#go").click()
         page.locator('[data-answer="risk"]').wait_for()

@@ -238,11 +238,13 @@ def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]] | str]:
     import csv
 
     from polypath.core.errors import InvalidInput
+    from polypath.data.csv_files import REMEDY, check_header
 
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             reader = csv.reader(opened, strict=True)
             header = next(reader, [])
+            check_header(file, header)
             rows: list[list[str]] = []
 
             def columns() -> Iterator[dict[str, Sequence[Any]]]:
@@ -260,7 +262,9 @@ def _csv(file: Path) -> Iterator[dict[str, Sequence[Any]] | str]:
                 if len(rows) == CHUNK:
                     yield from columns()
             yield from columns()
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file}: {REMEDY}") from error
+    except csv.Error as error:
         raise InvalidInput(f"{file}: cannot be read as CSV: {error}") from error
 
 

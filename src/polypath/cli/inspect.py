@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polypath.cli import show
 from polypath.cli.history import told
 from polypath.cli.show import AsJson, SystemFolder, listing, note, number, print_json, print_tables, scaled, table
 from polypath.cli.systems import opened
@@ -94,14 +95,14 @@ def exits_of(system: System, task: str) -> list[dict[str, Any]]:
 
 
 def _exit_table(task: dict[str, Any]) -> Any:
-    metrics = list(dict.fromkeys(metric for exit in task["exits"] for metric in exit["metrics"]))
+    metrics = list(dict.fromkeys(name for exit in task["exits"] for name in exit["metrics"]))
     rows = [
         (
             exit["name"],
             number(exit["parameters"]),
             scaled(exit["flops"]),
             "–" if exit["ms"] is None else f"{exit['ms']:.2f}",
-            *(f"{exit['metrics'][metric]:.3f}" if metric in exit["metrics"] else "–" for metric in metrics),
+            *(show.metric(exit["metrics"].get(name)) for name in metrics),
         )
         for exit in task["exits"]
     ]
@@ -149,14 +150,14 @@ def details(system: System) -> dict[str, Any]:
 def _tables(
     found: dict[str, Any], more: dict[str, Any], events: list[tuple[str, str, str, str]], folder: str, full: bool
 ) -> list[Any]:
-    metrics = list(dict.fromkeys(metric for task in found["tasks"] for metric in task["metrics"]))
+    metrics = list(dict.fromkeys(name for task in found["tasks"] for name in task["metrics"]))
     rows = [
         (
             task["name"],
             number(task["parameters"]),
             number(task["added_parameters"]),
             scaled(task["flops"]),
-            *(f"{task['metrics'][metric]:.3f}" if metric in task["metrics"] else "–" for metric in metrics),
+            *(show.metric(task["metrics"].get(name)) for name in metrics),
             task["private_to"] or "–",
             ", ".join(more["access"][task["name"]]) or "everybody",
         )

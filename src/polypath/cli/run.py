@@ -113,13 +113,15 @@ def _default_folder(experiment: Experiment, resume: bool) -> Path:
 
 def tell(result: Any) -> None:
     """One line a finished run: the only sign of life where no bar can be drawn."""
+    from polypath.report.summary import main_metric, overall
+    from polypath.report.tables import number
     from polypath.train.devices import first_process
 
     if not first_process():
         return
-    metric = next((next(iter(task.test)) for task in result.tasks if task.test), None)
-    said = f"mean test {metric} {result.mean_test:.3f}" if metric else "nothing tested"
-    note(f"{result.variant}, seed {result.seed}: {said} ({result.timing.wall_s:.1f} s)")
+    means, metrics = overall(result), dict.fromkeys(map(main_metric, result.tasks))
+    said = [f"mean test {name} {number(means[name])}" for name in metrics if name]
+    note(f"{result.variant}, seed {result.seed}: {', '.join(said) or 'nothing tested'} ({result.timing.wall_s:.1f} s)")
 
 
 def remember_command(folder: Path, command: str) -> None:

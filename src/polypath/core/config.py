@@ -48,12 +48,16 @@ class Config(BaseModel):
 def describe(problem: Mapping[str, Any], prefix: str = "") -> str:
     """One sentence for one pydantic problem: the path, what is required, what was received."""
     path = (prefix + ".".join(str(part) for part in problem["loc"])).rstrip(".") or "configuration"
-    received = repr(problem.get("input"))
-    if len(received) > 80:
-        received = received[:77] + "..."
+    received = shown(problem.get("input"))
     message = str(problem["msg"])
     if problem["type"] == "missing":
         return f"{path}: required, but not given"
     if problem["type"] == "value_error":  # raised by our own validators, whose sentences say what was received
         return f"{path}: {message.removeprefix('Value error, ')}"
     return f"{path}: {message[:1].lower()}{message[1:]}; received {received}"
+
+
+def shown(value: Any) -> str:
+    """A received value as a message shows it, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

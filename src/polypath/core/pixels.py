@@ -33,6 +33,8 @@ def eight_bits(image: Any, channels: int | None = None) -> Any:
             f"image: 8 or 16 bits a channel are required, received {kind} (mode {image.mode!r}), which do not say what "
             "is black and what is white; scale them to 0..255 and save them as 8-bit images"
         )
+    if image.mode == "LAB" and channels == 1:
+        image = image.convert("RGB")  # Pillow makes grey of no LAB by itself
     mode = image.mode if channels is None else "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 

@@ -138,9 +138,3 @@ class Result(Config):
     timing: Timing
     config: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def mean_test(self) -> float:
-        """Mean over tasks of each task's main (first) test metric; NaN where nothing was tested."""
-        values = [next(iter(task.test.values())) for task in self.tasks if task.test]
-        return sum(values) / len(values) if values else float("nan")

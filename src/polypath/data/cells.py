@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import MOST_SHOWN, InvalidInput
 from polypath.core.examples import TensorSource
 from polypath.core.preprocess import category
 from polypath.data.columns import Column, Missing, MissingInputs, coded
@@ -117,11 +117,14 @@ def features(
 def _told(tables: Tables, names: Sequence[str], gaps: np.ndarray) -> str:
     """Every input column with gaps, how many and where the first is; names of columns are told as they stand."""
     counts = gaps.sum(axis=0)
-    first = {place: tables.place(int(gaps[:, place].argmax())) for place in np.flatnonzero(counts).tolist()}
-    return "; ".join(
+    places = np.flatnonzero(counts).tolist()
+    more = f"; and {len(places) - MOST_SHOWN:,} more columns" if len(places) > MOST_SHOWN else ""
+    first = {place: tables.place(int(gaps[:, place].argmax())) for place in places[:MOST_SHOWN]}
+    told = [
         f"column {names[place]!r} has {counts[place]} missing value(s), the first in {line}"
         for place, line in first.items()
-    )
+    ]
+    return "; ".join(told) + more
 
 
 def _categories(tables: Tables, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

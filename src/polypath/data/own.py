@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from polypath.core.config import Config, describe
+from polypath.core.config import Config, describe, shown
 from polypath.core.errors import UnknownName
 from polypath.core.examples import Suite
 from polypath.core.task import METRICS_OF, composed
@@ -127,13 +127,14 @@ def _entries(values: Mapping[str, Any], problems: Collected) -> list[Entry]:
     assert isinstance(given, (list, tuple))
     defaults = {} if values.get("defaults") is None else values["defaults"]  # nothing but comments below it
     if not isinstance(defaults, Mapping):
-        problems.add(("defaults",), f"defaults: a mapping of settings is required, received {defaults!r}")
+        problems.add(("defaults",), f"defaults: a mapping of settings is required, received {shown(defaults)}")
         defaults = {}
     entries = []
     for number, raw in enumerate(given):
         if not isinstance(raw, Mapping):
             where = f"tasks[{number + 1}]"
-            problems.add(("tasks", number), f"{where}: a mapping with name and dataset is required, received {raw!r}")
+            said = f"{where}: a mapping with name and dataset is required, received {shown(raw)}"
+            problems.add(("tasks", number), said)
             continue
         task = _checked({"seed": values.get("seed", 0), **defaults, **raw}, raw, number, problems)
         if task is not None:

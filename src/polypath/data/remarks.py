@@ -9,28 +9,33 @@ import numpy as np
 
 from polypath.core.errors import InvalidInput
 from polypath.data.columns import Column
+from polypath.data.csv_files import MISSING
 from polypath.data.tabular import Tables
 
-# Texts that stand for "no value" in files that spreadsheets, pandas, R and databases write. Lower-case "none" is an
-# answer ("none", "mild", "severe") as often as not.
-MISSING = ("NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "Null", "null", "None")
 MOSTLY = 0.9  # share of numbers from which a column of texts was probably meant to hold numbers
 
 
-def without_missing(column: Column, classes: Sequence[int | str] | None, refuse: bool, where: str) -> Column:
-    """A column of texts in which `MISSING` are no classes but missing values.
+IN_A_FILE = "fill them, or leave these rows out by missing: skip, or name every class in `classes` if this is one"
+
+
+def without_missing(
+    column: Column, classes: Sequence[int | str] | None, refuse: bool, where: str, remedy: str = IN_A_FILE
+) -> Column:
+    """A column of texts in which blanks and `MISSING` are no classes but missing values.
 
     Args:
         column: as read.
         classes: that the user names; a text among them is one.
         refuse: whether a missing value is a mistake.
         where: for messages.
+        remedy: for messages.
 
     Raises:
         InvalidInput: missing values that are refused, nothing but missing values.
     """
     assert column.labels is not None
-    kept = [label for label in column.labels if label not in MISSING or label in (classes or ())]
+    filled = [label.strip() and label not in MISSING for label in column.labels]
+    kept = [label for label, there in zip(column.labels, filled, strict=True) if there or label in (classes or ())]
     if len(kept) == len(column.labels):
         return column
     numbers = np.array([kept.index(label) if label in kept else -1 for label in column.labels] + [-1])
@@ -38,10 +43,7 @@ def without_missing(column: Column, classes: Sequence[int | str] | None, refuse:
     lost = int((values < 0).sum())
     if refuse or not kept:
         words = [label for label in column.labels if label not in kept]
-        raise InvalidInput(
-            f"{where} has {lost} missing value(s), written {words}; fill them, or leave these rows out by missing: "
-            "skip, or name every class in `classes` if this is one"
-        )
+        raise InvalidInput(f"{where} has {lost} missing value(s), written {words}; {remedy}")
     return Column(values, tuple(kept), values >= 0)
 
 
@@ -51,9 +53,7 @@ def stray(tables: Tables, name: str) -> str | None:
         return None
     held = tables.read(name)
     counts = {one["values"]: one["counts"] for one in held.value_counts().to_pylist()}
-    # "None" makes a text of what would be a number; of the others a column of numbers holds nothing.
-    empty = {None, *MISSING} - {"None"}
-    filled = {text: count for text, count in counts.items() if text not in empty and text.strip()}
+    filled = {text: count for text, count in counts.items() if text not in {None, *MISSING} and text.strip()}
     others = {text for text in filled if not _is_number(text)}
     total = sum(filled.values())
     numbers = total - sum(filled[text] for text in others)

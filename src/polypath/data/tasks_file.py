@@ -11,6 +11,8 @@ from polypath.core.errors import InvalidInput
 from polypath.data.problems import Collected, Mistakes, Place
 from polypath.data.sources import SCHEMES, resolved
 
+MOST_VALUES = 200_000  # of a file, keys counted too: thousands of tasks with all their settings, read in seconds
+
 
 def load_own(path: Path) -> dict[str, Any]:
     """The content of a file with one or more tasks, with paths that start from its folder.
@@ -69,7 +71,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         text = path.read_text(encoding="utf-8")
         loader, again = yaml.SafeLoader(text), yaml.SafeLoader(text)
         node = loader.get_single_node()
-        _no_loops(node, (), path)
+        _entries(node, (), {}, path)
         # A second tree for the values: building them merges `<<` into the nodes.
         return node, None if node is None else again.construct_document(again.get_single_node())
     except RecursionError as error:
@@ -84,18 +86,27 @@ def _read(path: Path) -> tuple[Any, Any]:
         raise InvalidInput(f"{path}: {where}is no YAML: {getattr(error, 'problem', None) or error}") from error
 
 
-def _no_loops(node: Any, around: tuple[Any, ...], path: Path) -> None:
-    """Refuse an alias to something that it stands in itself: no walk through such a tree would end."""
+def _entries(node: Any, around: tuple[Any, ...], known: dict[Any, int], path: Path) -> int:
+    """How many values a tree holds once its aliases are written out, as every walk through it sees them.
+
+    Raises:
+        InvalidInput: an alias to something that it stands in itself, or aliases of aliases that make too many values.
+    """
     if node is None or node.id == "scalar":
-        return
+        return 1
+    line = node.start_mark.line + 1
     if node in around:
-        line = node.start_mark.line + 1
         raise InvalidInput(
             f"{path}: line {line}: what begins here holds an alias (*) to itself; write out what is meant"
         )
-    inner = [one for pair in node.value for one in pair] if node.id == "mapping" else node.value
-    for one in inner:
-        _no_loops(one, (*around, node), path)
+    if node not in known:
+        inner = [one for pair in node.value for one in pair] if node.id == "mapping" else node.value
+        known[node] = 1 + sum(_entries(one, (*around, node), known, path) for one in inner)
+        if known[node] > MOST_VALUES:
+            raise InvalidInput(
+                f"{path}: line {line}: what begins here holds more than {MOST_VALUES:,} values, aliases (*) written out"
+            )
+    return known[node]
 
 
 def _walk(node: Any, place: Place, found: dict[Place, int]) -> None:

@@ -11,6 +11,8 @@ from polypath.report.tables import measured, number
 
 FEW_SEEDS = 5  # the papers' own number of seeds; below it the spread itself is poorly known
 
+REMEDY = "Train longer (epochs, patience), in smaller batches or at another learning rate."
+
 
 def verdict(summary: Mapping[str, Any]) -> list[str]:
     """One honest paragraph a main metric.
@@ -29,13 +31,17 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
 
 
 def not_learned(summary: Mapping[str, Any]) -> list[str]:
-    """A sentence for each variant that is no better on some task than always giving the most frequent label."""
-    return [
-        f"{variant} learned nothing on {', '.join(figures['not_learned'])}: it is right no more often than the most "
-        "frequent label. Train longer (epochs, patience), in smaller batches or at another learning rate."
-        for variant, figures in summary["variants"].items()
-        if figures["not_learned"]
-    ]
+    """A sentence for each variant that is no better on some task than one answer for every input."""
+    said = []
+    for variant, figures in summary["variants"].items():
+        for numbers, why in (
+            (False, "it is right no more often than the most frequent label"),
+            (True, "it is no closer than the mean of the test targets (r2 of 0 or less)"),
+        ):
+            tasks = [name for name in figures["not_learned"] if ("r2" in figures["tasks"][name]["test"]) == numbers]
+            if tasks:
+                said.append(f"{variant} learned nothing on {', '.join(tasks)}: {why}. {REMEDY}")
+    return said
 
 
 def _verdict(summary: Mapping[str, Any], metric: str) -> str:

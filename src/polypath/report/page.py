@@ -84,6 +84,7 @@ def _context(records: Records) -> dict[str, Any]:
         "matrices": sections.matrices(summary),
         "confusion": sections.confusion(records),
         "ensembles": answers.ensemble_grid(summary),
+        "others": answers.other_grid(summary),
         "f1": answers.f1_grid(summary),
         "costs": sections.costs(summary),
         "cost_grid": tables.cost_grid(summary),

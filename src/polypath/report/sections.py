@@ -42,11 +42,16 @@ def cards(records: Records, summary: Summary) -> list[dict[str, Any]]:
                     "dots": [min(100.0, max(0.0, dot)) for dot in dots],
                     "place": place % 8,
                     "main": variant == summary["main"] and summary["recipe"] != "compare",
-                    "low": f"{low:.4g}",
-                    "high": f"{high:.4g}",
+                    "low": _end(low),
+                    "high": _end(high),
                 }
             )
     return found
+
+
+def _end(value: float) -> str:
+    """An end of a card's scale: "0" and "1", and other numbers as values are written."""
+    return str(round(value)) if value in (0, 1) else number(value)
 
 
 def accuracy(records: Records, summary: Summary) -> list[Markup]:
@@ -93,17 +98,27 @@ def matrices(summary: Summary) -> list[dict[str, Any]]:
             columns = order if len(cells[0]) == len(order) else [f"column {j + 1}" for j in range(len(cells[0]))]
             rows = columns if len(cells) == len(columns) else [f"stage {i + 1}" for i in range(len(cells))]
             down = "after learning" if kind == "matrix" else "network of"
-            title = f"{variant}: " + (
-                "test value of every task after every stage"
-                if kind == "matrix"
-                else "every network on every task's data"
-            )
-            means = [[cell["mean"] if cell else None for cell in row] for row in cells]
-            limits = _limits(means)
-            svg = heatmaps.matrix_figure(means, rows, columns, f"{kind}-{place}", title, "task", down, limits)
-            body = tuple((row, *(measured(cell) for cell in line)) for row, line in zip(rows, cells, strict=True))
-            grid = Grid(title, (down, *columns), body)
-            found.append({"kind": kind, "title": title, "svg": Markup(svg), "grid": grid, "tasks": len(tasks)})
+            what = "test {} of every task after every stage"
+            if kind == "unlearned":
+                what = "{} of every network on every task's data"
+            for metric, chosen in _by_metric(columns, figures_["tasks"]).items():
+                title = f"{variant}: {what.format(metric or 'value')}"
+                part, names = [[row[at] for at in chosen] for row in cells], [columns[at] for at in chosen]
+                means = [[cell["mean"] if cell else None for cell in row] for row in part]
+                prefix = f"{kind}-{place}" + (f"-{metric}" if len(chosen) < len(columns) else "")
+                limits = _limits(means)
+                svg = heatmaps.matrix_figure(means, rows, names, prefix, title, "task", down, limits)
+                body = tuple((row, *(measured(cell) for cell in line)) for row, line in zip(rows, part, strict=True))
+                grid = Grid(title, (down, *names), body)
+                found.append({"kind": kind, "title": title, "svg": Markup(svg), "grid": grid, "tasks": len(tasks)})
+    return found
+
+
+def _by_metric(columns: Sequence[str], tasks: Mapping[str, Any]) -> dict[str | None, list[int]]:
+    """Main metric -> places of the columns that are measured by it: values of two metrics share no scale of colours."""
+    found: dict[str | None, list[int]] = {}
+    for place, name in enumerate(columns):
+        found.setdefault(tasks[name]["metric"] if name in tasks else None, []).append(place)
     return found
 
 

@@ -142,10 +142,15 @@ def _variant(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _learned(task: TaskResult) -> bool:
-    """Whether more test examples are answered rightly than by the most frequent label; few examples cannot tell."""
+    """Whether the test examples are answered better than by the most frequent label, or by the mean of the targets.
+
+    Few examples cannot tell; nothing is better than to answer all rightly, where they have one label only.
+    """
+    if "r2" in task.test:
+        return task.examples.get("test", 0) < ENOUGH or task.test["r2"] > 0
     rows = task.confusion or []
     total, right = sum(map(sum, rows)), sum(row[place] for place, row in enumerate(rows))
-    return total < ENOUGH or right > max(map(sum, rows))
+    return total < ENOUGH or right == total or right > max(map(sum, rows))
 
 
 def ensemble_by_seed(results: Iterable[Result], variant: str, metric: str) -> dict[int, float]:

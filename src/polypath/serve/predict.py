@@ -89,6 +89,8 @@ async def _read(files: list[UploadFile]) -> list[Any]:
 def _budget(text: str | None) -> Budget | None:
     if not text:
         return None
+    if len(text) > 1000:
+        raise InvalidInput(f"budget: at most 1,000 characters of JSON are required, received {len(text):,}")
     try:
         return Budget.model_validate_json(text)
     except ValidationError as error:

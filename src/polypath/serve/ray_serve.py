@@ -20,7 +20,8 @@ def deployment(
     Args:
         folder: the system.
         tokens: file of bearer tokens; required where callers on other machines are to be answered.
-        limits: of requests, a replica.
+        limits: of requests, a replica. Ray Serve's own proxy takes the connections, so that the time for headers and
+            the number of connections are unlimited; a proxy in front of it must bound them.
         options: of the deployment (`name="polypath"`, `num_replicas=4`, `ray_actor_options={"num_cpus": 2}`,
             `autoscaling_config=...`).
 

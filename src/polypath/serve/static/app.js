@@ -1,6 +1,6 @@
 // The page: who is asking, what the system holds, and a question to every task.
 import { curve } from "./charts.js";
-import { $, make, ms, quality, scaled, shown } from "./dom.js";
+import { $, make, ms, quality, scaled, shown, written } from "./dom.js";
 import { colourOf, drawPicture, light, placeOf } from "./picture.js";
 
 const WORDS = { image: "Image", table: "Row", text: "Text" };
@@ -79,12 +79,13 @@ function tasksTable() {
   const lower = (name) => /mse|mae|rmse|loss|error/.test(name);
   const row = (task) => {
     const main = quality(task.metrics);
+    const also = main && lower(main[0]) && "r2" in task.metrics ? `, ${shown(task.metrics.r2)} r2` : "";
     const unit = main && main[1] >= 0 && main[1] <= 1 && !lower(main[0]);
     const place = placeOf(task.name);
     return make("tr", { pointerenter: () => light(place < 0 ? null : [place]), pointerleave: () => light() },
       make("th", { scope: "row", "--c": colourOf(task.name) }, make("i"), task.name),
       make("td", { class: "left" }, answers(task)),
-      make("td", {}, unit ? make("meter", { min: 0, max: 1, value: main[1], "aria-hidden": "true" }) : null, main ? `${shown(main[1])} ${main[0]}` : "–"),
+      make("td", {}, unit ? make("meter", { min: 0, max: 1, value: main[1], "aria-hidden": "true" }) : null, main ? `${shown(main[1])} ${main[0]}${also}` : "–"),
       make("td", {}, scaled(task.parameters)), make("td", {}, scaled(task.added_parameters)), make("td", {}, scaled(task.flops)),
       make("td", {}, String(Math.max(1, task.exits.length))));
   };
@@ -156,10 +157,10 @@ function pick(one) {
 function columns() {
   const task = system.tasks.find((one) => one.name === $("which").value);
   const start = (value) => +value.toPrecision(3);
-  const categories = task.inputs.categories ?? {};
+  const categories = task.inputs.categories ?? {}, gaps = task.inputs.missing === "mean";
   const field = (name, place) => (name in categories
     ? make("select", { "data-column": name }, ...categories[name].map((value) => make("option", { value }, value === "" ? "(nothing)" : value)))
-    : make("input", { type: "number", step: "any", required: task.inputs.missing !== "mean", "data-column": name, value: start(task.inputs.mean[place] ?? 0) }));
+    : make("input", { type: "number", step: "any", required: !gaps, placeholder: gaps ? "none: the mean" : "", "data-column": name, value: start(task.inputs.mean[place] ?? 0) }));
   $("columns").replaceChildren(...task.inputs.columns.map((name, place) => make("label", {}, name, field(name, place))));
 }
 $("which").addEventListener("change", columns);
@@ -274,7 +275,7 @@ function show(said) {
 
 function answer(one) {
   const exit = one.exit ? make("small", {}, ` at ${one.exit}`) : null;
-  if (one.values) return [make("p", { class: "said" }, one.values.map((value) => +value.toPrecision(5)).join(", "), exit)];
+  if (one.values) return [make("p", { class: "said" }, one.values.map((value) => written(value, 5)).join(one.values.length > 1 ? "; " : ""), exit)];
   const head = one.labels ? one.labels.join(", ") || "none" : one.label;
   const sure = one.labels ? null : make("small", {}, ` ${(100 * one.probability).toFixed(1)} %`);
   const top = Object.entries(one.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 4);

@@ -32,5 +32,9 @@ export function quality(metrics) {
   return found.length ? found[0] : null;
 }
 
-/** Metrics that lie between 0 and 1 read best as they are; others in three digits. */
-export const shown = (value) => (value >= 0 && value <= 1 ? value.toFixed(3) : String(+value.toPrecision(4)));
+/** Metrics that lie between 0 and 1 read best as they are; others in four digits, large ones to the unit. */
+export const shown = (value) => (value >= 0 && value <= 1 ? value.toFixed(3) : written(value, 4));
+
+/** A number in so many digits, but never with digits rounded away before the decimal point: 547,775 and not 547800. */
+export const written = (value, digits) => (Math.abs(value) >= 10 ** (digits - 1)
+  ? Math.round(value).toLocaleString("en-US") : String(+value.toPrecision(digits)));
