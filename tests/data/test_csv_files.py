@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polypath.core.errors import InvalidInput
-from polypath.data import build, whole
+from polypath.data import whole
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,3 @@ def test_a_word_for_nothing_makes_no_categories_of_a_column_of_numbers(tmp_path,
     (task,) = whole(f"csv:{tmp_path / 'gaps.csv'}", **given, missing_inputs="mean")
     assert list(task.task.preprocess.categories) == ["colour"]  # texts stay texts
     assert word in task.task.preprocess.categories["colour"]
-
-
-@pytest.mark.parametrize("word", ["", "  ", "NaN", "None"])
-def test_what_stands_for_no_label_is_no_class(tmp_path, word):
-    labels = [word if number % 5 == 0 else "yes" if number % 2 else "no" for number in range(40)]
-    rows = [f"{number},{label}" for number, label in enumerate(labels)]
-    (tmp_path / "labels.csv").write_text("\n".join(["x,y", *rows]) + "\n")
-    with pytest.raises(InvalidInput, match=r"labels: column 'y' has 8 missing value\(s\), written .*; fill them or l"):
-        whole(f"csv:{tmp_path / 'labels.csv'}", column="y", inputs=["x"])
-    task = {"name": "t", "dataset": f"csv:{tmp_path / 'labels.csv'}", "target": "y", "missing": "refuse"}
-    with pytest.raises(InvalidInput, match=r"column 'y' has 8 missing value\(s\), written"):
-        build({"kind": "own", "tasks": [task]})

@@ -15,27 +15,20 @@ from polypath.data.tabular import Tables
 MOSTLY = 0.9  # share of numbers from which a column of texts was probably meant to hold numbers
 
 
-IN_A_FILE = "fill them, or leave these rows out by missing: skip, or name every class in `classes` if this is one"
-
-
-def without_missing(
-    column: Column, classes: Sequence[int | str] | None, refuse: bool, where: str, remedy: str = IN_A_FILE
-) -> Column:
-    """A column of texts in which blanks and `MISSING` are no classes but missing values.
+def without_missing(column: Column, classes: Sequence[int | str] | None, refuse: bool, where: str) -> Column:
+    """A column of texts in which `MISSING` are no classes but missing values.
 
     Args:
         column: as read.
         classes: that the user names; a text among them is one.
         refuse: whether a missing value is a mistake.
         where: for messages.
-        remedy: for messages.
 
     Raises:
         InvalidInput: missing values that are refused, nothing but missing values.
     """
     assert column.labels is not None
-    filled = [label.strip() and label not in MISSING for label in column.labels]
-    kept = [label for label, there in zip(column.labels, filled, strict=True) if there or label in (classes or ())]
+    kept = [label for label in column.labels if label not in MISSING or label in (classes or ())]
     if len(kept) == len(column.labels):
         return column
     numbers = np.array([kept.index(label) if label in kept else -1 for label in column.labels] + [-1])
@@ -43,7 +36,10 @@ def without_missing(
     lost = int((values < 0).sum())
     if refuse or not kept:
         words = [label for label in column.labels if label not in kept]
-        raise InvalidInput(f"{where} has {lost} missing value(s), written {words}; {remedy}")
+        raise InvalidInput(
+            f"{where} has {lost} missing value(s), written {words}; fill them, or leave these rows out by missing: "
+            "skip, or name every class in `classes` if this is one"
+        )
     return Column(values, tuple(kept), values >= 0)
 
 

@@ -30,9 +30,7 @@ from polypath.data.configs import (
 )
 from polypath.data.options import expressions
 from polypath.data.own import OwnConfig, own_suite
-from polypath.data.remarks import without_missing
-from polypath.data.sources import TABLES, is_plain, open_source, open_tables, resolved
-from polypath.data.tabular import Tables
+from polypath.data.sources import is_plain, open_source, resolved
 from polypath.data.tasks import Opened, Wanted, class_numbers, classification, cut, prepare, target_of
 from polypath.data.tasks_file import load_own, located
 
@@ -316,7 +314,6 @@ def _make(kind: type[SuiteOptions], dataset: Any, values: Mapping[str, Any], roo
     source = resolved(str(dataset), root) if plain else "arrays"
     config = kind.of({**values, "dataset": source}, "suite")
     column = getattr(config, "column", None)
-    tables = open_tables(source, root) if plain and source.partition(":")[0] in TABLES and ":" in source else None
     # The target column tells inputs from targets in files; a catalogue entry knows that itself.
     opened = open_source(
         source if plain else dataset,
@@ -325,10 +322,7 @@ def _make(kind: type[SuiteOptions], dataset: Any, values: Mapping[str, Any], roo
         shape=config.shape,
         categorical=config.categorical,
         missing_inputs=config.missing_inputs,
-        tables=tables,
     )
-    if tables is not None:
-        opened = replace(opened, targets={name: _complete(tables, name, read) for name, read in opened.targets.items()})
     made, found = _MAKERS[kind](config, opened)
     names = [data.name for data in made]
     for name in config.private_to if isinstance(config.private_to, dict) else ():
@@ -338,14 +332,6 @@ def _make(kind: type[SuiteOptions], dataset: Any, values: Mapping[str, Any], roo
     settled = config.changed(**found, train=chosen["train"], test=chosen.get("test"))
     title = config.name or f"{opened.name}/{config.model_dump()['kind']}{len(made)}"
     return Suite(title, tuple(made), config.seed, settled.model_dump(mode="json") if plain else {})
-
-
-def _complete(tables: Tables, name: str, read: Callable[[], Column]) -> Callable[[], Column]:
-    """Reading a target column in which texts that stand for no value are refused, where they would be a class."""
-    if tables.types[name] != "string":
-        return read
-    remedy = "fill them or leave these rows out (a task file does, with `missing: skip`)"
-    return lambda: without_missing(read(), None, True, f"{tables.name}: column {name!r}", remedy)
 
 
 def _mix(values: Mapping[str, Any], root: Path | str) -> Suite:
