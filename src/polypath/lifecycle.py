@@ -219,9 +219,9 @@ def _commit(
     store = system.store
     assert store is not None
     stamp = store.stamp()
-    with uninterrupted():
-        save(system, store.folder, keep=True, prune=False)
     try:
+        with uninterrupted():  # whose end is where Ctrl-C is heard, when all is saved
+            save(system, store.folder, keep=True, prune=False)
         certificate, path = None, None
         if before is not None:
             after = measured(load(store.folder))
@@ -231,8 +231,9 @@ def _commit(
                 raise IsolationError(f"{certificate.moved[:5]} changed on disk; the previous system is kept")
             path = write(store.folder, what, certificate.model_dump(mode="json"))
     except BaseException:
-        with uninterrupted():
-            store.undo()
+        if store.stamp() != stamp:
+            with uninterrupted():
+                store.undo()
         raise
     store.prune(system.keep_snapshots)
     return Change(system, certificate, path, store.snapshots.last())

@@ -188,6 +188,45 @@ def test_ctrl_c_in_the_middle_of_an_add_leaves_the_system(
     assert tiny.contents(run) == kept
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("add", "three.yaml"), "is what it was before the command"),
+        (("rename", "two", "zwei"), "is what it was before the command"),
+        (("remove", "two"), "was changed; `polypath history"),
+    ],
+)
+def test_ctrl_c_while_a_change_is_saved_says_what_became_of_the_system(
+    root: Path,
+    invoke: Invoke,
+    fixed: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    from polypath.store import Store
+
+    run = root / "run"
+    before, write = tiny.contents(run), Store.write
+
+    def stopped(self: Store, *given: Any, **named: Any) -> int:
+        import signal
+
+        done = write(self, *given, **named)
+        signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Store, "write", stopped)
+    more = (str(root / words[1]), *fixed) if words[0] == "add" else words[1:]
+    result = invoke(words[0], run, *more)
+    monkeypatch.undo()
+    assert result.exit_code == 130 and says in result.stderr, result.stderr
+    if words[0] == "remove":  # there is no way back
+        assert "two" not in pp.load(run / "system").tasks and list(run.rglob("*-removed.json"))
+    else:
+        assert tiny.contents(run) == before
+
+
 def test_a_method_of_ones_own_lies_in_the_current_folder(
     root: Path, invoke: Invoke, fixed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,13 +89,17 @@ def prepared(folder: Path, texts: Sequence[str] | None, method: str | None = Non
 
 @contextmanager
 def all_or_nothing(folder: Path) -> Iterator[None]:
-    """Inside the block Ctrl-C is answered with what became of the system: nothing."""
+    """Inside the block Ctrl-C is answered with what became of the system: nothing, or all where it came too late."""
     from polypath.core.errors import Cancelled
+    from polypath.store import Store
 
+    before = Store(folder).stamp()
     try:
         yield
     except (Cancelled, KeyboardInterrupt) as stop:
-        raise Cancelled(f"Stopped. {folder} is what it was before the command.") from stop
+        if Store(folder).stamp() == before:
+            raise Cancelled(f"Stopped. {folder} is what it was before the command.") from stop
+        raise Cancelled(f"Stopped, but too late: {folder} was changed; `polypath history {folder}` says how.") from stop
 
 
 def read_and_shown(files: Sequence[Path], as_json: bool) -> Suite:

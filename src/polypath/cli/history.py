@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polypath.cli.changes import all_or_nothing
 from polypath.cli.show import AsJson, SystemFolder, listing, print_json, print_tables, scaled
 from polypath.cli.systems import folder_of, opened
 
@@ -70,7 +71,8 @@ def rollback(
     from polypath.difference import difference
 
     where = folder_of(folder)
-    system = lifecycle.rollback(where, snapshot)
+    with all_or_nothing(where):
+        system = lifecycle.rollback(where, snapshot)
     kept = system.snapshots()
     found = difference(where) if kept and not kept[-1].damaged else None
     if as_json:
