@@ -119,7 +119,7 @@ def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invok
     assert rows() == [learned]
     for words in (("add", run, root / "three.yaml", *fixed), ("update", run, root / "two.yaml", *fixed)):
         assert invoke(*words).exit_code == 0
-    assert invoke("rename", run, "three", "newone").exit_code == 0
+    assert "three renamed to newone (rsn2)" in invoke("rename", run, "three", "newone").stdout
     changed = [["added", "exact", "three"], ["updated", "exact", "two"], ["renamed", "–", "three → newone"]]
     assert rows() == [learned, *changed]
     first, *_ = json.loads(invoke("history", run, "--json").stdout)["snapshots"]

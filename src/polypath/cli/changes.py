@@ -168,8 +168,13 @@ def proof_table(certificate: Certificate) -> Any:
         for name, proof in shown
     ]
     header = ("other task", "components", "moved", "answers", "largest change", "other label")
-    title = f"{', '.join(certificate.tasks) or 'Task'} {certificate.what} ({certificate.method})"
-    return table(title, header, rows, notes)
+    return table(f"{_said(certificate)} ({certificate.method})", header, rows, notes)
+
+
+def _said(certificate: Certificate) -> str:
+    """What was done: "xray added", "xray renamed to thorax"; a renamed task is one of those that are proved."""
+    names = [f"{proof.was} renamed to {name}" for name, proof in certificate.others.items() if proof.was != name]
+    return ", ".join(names) if names else f"{', '.join(certificate.tasks)} {certificate.what}"
 
 
 def _figure(value: float | str) -> str:
