@@ -133,6 +133,7 @@ def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invok
     found = json.loads(invoke("history", run, "--json").stdout)["history"]
     assert [event["what"] for event in found if not event["undone"]] == ["learned", "rolled back"]
     assert [event["what"] for event in found if event["undone"]] == ["learned", "updated", "learned", "renamed"]
+    assert json.loads(invoke("inspect", run, "--full", "--json").stdout)["history"] == found
 
 
 def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:

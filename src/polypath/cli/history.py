@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 def history(folder: SystemFolder, as_json: AsJson = False) -> None:
     """What happened to a system, also what a rollback took back, and the snapshots it can be rolled back to."""
     from polypath.removal import damaged_certificates
-    from polypath.store.events import alone, logged
+    from polypath.store.events import alone
 
     system = opened(folder)
     kept = system.snapshots()
     damaged = damaged_certificates(folder_of(folder))
     if as_json:
-        events = [{**event.model_dump(mode="json"), "undone": undone} for event, undone in logged(system.history)]
         print_json(
             {
-                "history": events,
+                "history": plain(system.history),
                 "snapshots": [_plain(one) for one in kept],
                 "keep": system.keep_snapshots,
                 "damaged_certificates": [path.name for path in damaged],
@@ -138,6 +137,13 @@ def told(history: Sequence[Event]) -> tuple[list[tuple[str, str, str, str]], dic
         if not updating:
             rows.append((event.at, f"{what} (undone)" if undone else what, event.isolation or "–", tasks or "–"))
     return rows, said
+
+
+def plain(history: Sequence[Event]) -> list[dict[str, Any]]:
+    """The history for programs: every event, also what a rollback took back."""
+    from polypath.store.events import logged
+
+    return [{**event.model_dump(mode="json"), "undone": undone} for event, undone in logged(history)]
 
 
 def _what(event: Event) -> str:
