@@ -9,7 +9,7 @@ from typing import Any
 from polypath.certificate import Certificate
 from polypath.core.accounting import Removal
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, StoreError, Unreadable
 from polypath.core.files import write_atomically, write_json
 from polypath.removal import pending, pending_file, redact
 from polypath.store import Manifest, Store
@@ -162,6 +162,8 @@ def finish(store: Store) -> tuple[Deletion, Path] | None:
     """
     try:
         left = pending(store.folder)
+    except Unreadable:
+        raise  # it is still there for the next call
     except CorruptError as error:
         log.warning("%s; certificates may still hold values of what was removed, and a report on it is lost", error)
         pending_file(store.folder).unlink()

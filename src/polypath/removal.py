@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from polypath.core import accounting
 from polypath.core.accounting import Removal
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, StoreError, Unreadable
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Snapshot, Store
 from polypath.store.events import logged
@@ -305,11 +305,13 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
 
 def damaged_certificates(folder: Path) -> dict[Path, str]:
-    """Files of `certificates/` that are not what was written -> why. Reads all of them."""
+    """Files of `certificates/` that are not what was written -> why; not what cannot be read now. Reads all."""
     found = {}
     for path in certificate_files(folder):
         try:
             read_certificate(path)
+        except Unreadable:
+            continue
         except CorruptError as error:
             found[path] = str(error)
     return found

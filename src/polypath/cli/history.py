@@ -55,7 +55,12 @@ def history(folder: SystemFolder, as_json: AsJson = False) -> None:
         (f"The newest {system.keep_snapshots} are kept (polypath prune SYSTEM --keep N --remember).",),
     )
     print_tables(events_table, snapshots)
-    for why in (*(one.damaged for one in kept if one.damaged), *damaged.values()):
+    bad = [one for one in kept if one.damaged]
+    going = system.store.snapshots.damaged() if bad and system.store is not None else []
+    for one in bad:
+        gone = one.path in going
+        typer.echo(f"Damaged: {one.damaged}. `polypath prune` deletes it." if gone else f"Kept: {one.damaged}.")
+    for why in damaged.values():
         typer.echo(f"Damaged: {why}. `polypath prune` deletes it.")
 
 

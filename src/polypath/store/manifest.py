@@ -252,7 +252,7 @@ def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
     try:
         found, text = read_json_text(path)
     except CorruptError as error:
-        raise CorruptError(f"{error}; {_remedy(path)}") from error
+        raise type(error)(f"{error}; {_remedy(path)}") from error
     version = _version_of(found, path)
     if version >= SEALED and (not intact(text) or not found.pop("sha256")):
         raise CorruptError(f"{path} was changed: its text does not have the sha256 that it names; {_remedy(path)}")
