@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import small
+import tiny
 from typer.testing import CliRunner
 
 import polypath as pp
 from polypath import lifecycle
 from polypath.cli import app
+from polypath.core.errors import StoreError
+from polypath.removal import pending_file
 from polypath.store import Store
 
 
@@ -80,3 +85,45 @@ def test_a_file_that_cannot_be_opened_as_a_snapshot_blocks_no_pruning(folder: Pa
     (folder / "snapshots" / "000009-0123456789ab.json").mkdir()
     lifecycle.prune(folder, 0)
     assert not Store(folder).snapshots.files() and pp.load(folder).verify().ok
+
+
+@contextmanager
+def locked(*paths: Path) -> Iterator[None]:
+    """Files that the system does not let anybody read for a while; those who run the tests may read everything."""
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self in paths:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        yield
+
+
+@pytest.mark.parametrize("room", ["snapshots", "certificates", "pages"])
+def test_what_cannot_be_read_now_is_not_deleted(folder: Path, room: str) -> None:
+    for number in range(80):  # two pages of history
+        system = pp.load(folder)
+        for name in (f"a{number}", "task0"):
+            system.rename(next(iter(system.tasks)), name)
+        system.save(folder, snapshot=number == 40)
+    lifecycle.rollback(folder, pp.load(folder).snapshots()[0].id)
+    kept = sorted(folder.rglob(f"{room}/**/*.json"))
+    before = tiny.contents(folder)
+    mine = Store(folder).pages.named(folder / "manifest.json")
+    with locked(*(path for path in kept if path.stem not in mine)):
+        lifecycle.prune(folder)
+        said = CliRunner().invoke(app, ["history", str(folder)], env={"COLUMNS": "500"})
+        assert said.exit_code == 0 and "`polypath prune` deletes it" not in said.output
+        assert room == "certificates" or "Kept: " in said.output
+    assert kept and tiny.contents(folder) == before
+    assert not [one for one in pp.load(folder).snapshots() if one.damaged]
+
+
+def test_an_unfinished_removal_whose_note_cannot_be_read_now_waits(folder: Path) -> None:
+    pending_file(folder).write_text("{}")
+    with locked(pending_file(folder)), pytest.raises(StoreError, match="earlier removal is not finished"):
+        lifecycle.remove(folder, "task2")
+    assert pending_file(folder).exists() and "task2" in pp.load(folder).tasks

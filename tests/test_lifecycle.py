@@ -131,7 +131,7 @@ def test_a_second_change_at_once_is_told_who_holds_the_system(folder: Path) -> N
     assert seen and list(pp.load(folder).tasks) == ["task0", "task1", "task2"]
 
 
-@pytest.mark.parametrize("when", ["learning", "proving", "interrupted"])
+@pytest.mark.parametrize("when", ["learning", "saving", "proving", "interrupted"])
 def test_nothing_changes_where_an_add_fails_or_is_stopped(
     folder: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +139,17 @@ def test_nothing_changes_where_an_add_fails_or_is_stopped(
     if when == "learning":
         with pytest.raises(Cancelled):
             add(folder, small.task(2), on_progress=lambda now: True)
+    elif when == "saving":
+        saved = lifecycle.save
+
+        def stopped(*words: Any, **named: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return saved(*words, **named)
+
+        monkeypatch.setattr(lifecycle, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            add(folder, small.task(2))
+        monkeypatch.undo()
     else:
         error = KeyboardInterrupt if when == "interrupted" else OSError(28, "No space left on device")
 

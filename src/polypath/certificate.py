@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, Unreadable
 from polypath.core.files import write_json
 from polypath.core.network import Network
 from polypath.core.probe import PROBE_COUNT, machine, probe_outputs
@@ -315,6 +315,8 @@ def drop_before(folder: Path, time: str) -> list[Path]:
     for path in certificate_files(folder):
         try:
             values = read_certificate(path)
+        except Unreadable:
+            old = False
         except CorruptError:
             old = True
         else:

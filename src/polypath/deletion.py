@@ -9,9 +9,9 @@ from typing import Any
 from polypath.certificate import Certificate
 from polypath.core.accounting import Removal
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, StoreError, Unreadable
 from polypath.core.files import write_atomically, write_json
-from polypath.removal import pending, pending_file, redact
+from polypath.removal import looked_through, pending, pending_file, redact
 from polypath.store import Manifest, Store
 from polypath.system import System
 
@@ -162,6 +162,8 @@ def finish(store: Store) -> tuple[Deletion, Path] | None:
     """
     try:
         left = pending(store.folder)
+    except Unreadable:
+        raise  # it is still there for the next call
     except CorruptError as error:
         log.warning("%s; certificates may still hold values of what was removed, and a report on it is lost", error)
         pending_file(store.folder).unlink()
@@ -175,7 +177,8 @@ def finish(store: Store) -> tuple[Deletion, Path] | None:
     there -= store.manifest().blobs() | store.snapshots.blobs() if there else set()
     if there:
         raise StoreError(f"{store.blob_path(min(there))} could not be deleted")
-    changed, deleted = redact(store.folder, left.names, set(left.files))
+    left = looked_through(store.folder, left)
+    redact(store.folder, left)
     made = None
     if left.report is not None:
         found = Deletion.model_validate(
@@ -184,8 +187,8 @@ def finish(store: Store) -> tuple[Deletion, Path] | None:
                 "snapshots": left.snapshots,
                 "files": sum(size > 0 for size in left.files.values()),
                 "size_bytes": sum(left.files.values()),
-                "certificates": [path.name for path in changed],
-                "damaged": [path.name for path in deleted],
+                "certificates": left.certificates,
+                "damaged": left.damaged,
                 "elsewhere": leftovers(store.folder),
             }
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from polypath.core.config import Config
-from polypath.core.errors import InvalidInput
+from polypath.core.errors import CorruptError, InvalidInput
 from polypath.nn import network_class
 from polypath.store import Manifest, Store
 from polypath.store.manifest import read_manifest
 
+log = logging.getLogger(__name__)
 CURRENT = "current"
 
 
@@ -69,23 +71,43 @@ def difference(folder: str | Path, before: str | None = None, after: str | None 
 
     Args:
         folder: the system's.
-        before: id of a snapshot, or `current`; None: the newest snapshot.
+        before: id of a snapshot, or `current`; None: the newest snapshot that can be read, and a warning names what is
+            passed by.
         after: id of a snapshot; None or `current`: the system as it is.
 
     Raises:
         StoreError: the folder holds no system.
         UnknownName: no such snapshot.
         InvalidInput: no snapshot is there.
+        CorruptError: a snapshot that was asked for is damaged, or all of them are.
     """
     store = Store.existing(folder)
-    if before is None:
-        files = store.snapshots.files()
-        if not files:
-            raise InvalidInput(f"{folder}: no snapshot to compare with; adding, updating or renaming a task keeps one")
-        before = files[-1].stem.partition("-")[2]
-    first, old = _state(store, before)
+    first, old = _newest(store) if before is None else _state(store, before)
     last, new = _state(store, after or CURRENT)
     return compared(old, new, store, first, last)
+
+
+def _newest(store: Store) -> tuple[str, Manifest]:
+    """The newest snapshot that can be read; after a rollback over a damaged manifest the newest of all cannot."""
+    files = store.snapshots.files()
+    if not files:
+        raise InvalidInput(
+            f"{store.folder}: no snapshot to compare with; adding, updating or renaming a task keeps one"
+        )
+    damaged: list[str] = []
+    for path in reversed(files):
+        name = path.stem.partition("-")[2]
+        try:
+            manifest = read_manifest(path)
+        except CorruptError:
+            damaged.append(name)
+            continue
+        if damaged:
+            log.warning("snapshot %s cannot be read and is passed by; `polypath prune` deletes it", ", ".join(damaged))
+        return name, manifest
+    raise CorruptError(
+        f"{store.folder}: none of its {len(files)} snapshot(s) can be read; `polypath prune` deletes them"
+    )
 
 
 def _state(store: Store, wanted: str) -> tuple[str, Manifest]:

@@ -125,7 +125,7 @@ def _revived(folder: str | Path, snapshot: str, modules: Mapping[str, Source] | 
 def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False) -> tuple[list[Snapshot], list[Path]]:
     """Delete all but the newest snapshots of a folder's system, their certificates, and what a killed process left.
 
-    Snapshots and certificates that are damaged go as well.
+    Snapshots and certificates that are damaged go as well; those that cannot be read now, but may be whole, stay.
 
     A certificate goes when the states it compares are both gone: when it is older than the last change of the oldest
     state that is left. Reports on removed tasks stay, as proof that they were removed.
@@ -146,9 +146,11 @@ def prune(folder: str | Path, keep: int | None = None, *, remember: bool = False
         system.store.prune(system.keep_snapshots if keep is None else keep, system.store.snapshots.damaged())
         left = {path.name for path in system.store.snapshots.files()}
         gone = [one for one in before if one.path.name not in left]
-        events = [one.event for one in before if one.path.name in left] + system.history[-1:]
+        stay = [one for one in before if one.path.name in left]
+        events = [one.event for one in stay] + system.history[-1:]
         first = next((event.at for event in events if event is not None), "")
-        dropped = drop_before(system.store.folder, first)
+        unknown = bool(stay) and bool(stay[0].damaged)  # nobody can tell now from when on it needs certificates
+        dropped = drop_before(system.store.folder, "" if unknown else first)
         if keep is not None and remember:  # last: there may be room for it only now
             system.keep_snapshots = keep
             system.save(folder)
@@ -219,9 +221,9 @@ def _commit(
     store = system.store
     assert store is not None
     stamp = store.stamp()
-    with uninterrupted():
-        save(system, store.folder, keep=True, prune=False)
     try:
+        with uninterrupted():  # whose end is where Ctrl-C is heard, when all is saved
+            save(system, store.folder, keep=True, prune=False)
         certificate, path = None, None
         if before is not None:
             after = measured(load(store.folder))
@@ -231,8 +233,9 @@ def _commit(
                 raise IsolationError(f"{certificate.moved[:5]} changed on disk; the previous system is kept")
             path = write(store.folder, what, certificate.model_dump(mode="json"))
     except BaseException:
-        with uninterrupted():
-            store.undo()
+        if store.stamp() != stamp:
+            with uninterrupted():
+                store.undo()
         raise
     store.prune(system.keep_snapshots)
     return Change(system, certificate, path, store.snapshots.last())

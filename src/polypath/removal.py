@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from polypath.core import accounting
 from polypath.core.accounting import Removal
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, StoreError, Unreadable
 from polypath.core.files import read_json, write_json
 from polypath.store import Event, Manifest, Snapshot, Store
 from polypath.store.events import logged
@@ -54,6 +54,8 @@ class Pending(Config):
         snapshots: those that go with them, for the report.
         report: what the deletion report says that was known before; None where nobody asked for one.
         file: name of the report.
+        certificates: those that hold values of the tasks; None: nobody has looked yet, and nothing in them is changed.
+        damaged: those that cannot be read, and may.
     """
 
     before: str
@@ -62,6 +64,8 @@ class Pending(Config):
     snapshots: tuple[dict[str, Any], ...]
     report: dict[str, Any] | None
     file: str
+    certificates: tuple[str, ...] | None = None
+    damaged: tuple[str, ...] = ()
 
 
 def remove(system: System, task: str, cascade: bool, keep_residue: bool | None) -> Removal:
@@ -305,11 +309,13 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
 
 def damaged_certificates(folder: Path) -> dict[Path, str]:
-    """Files of `certificates/` that are not what was written -> why. Reads all of them."""
+    """Files of `certificates/` that are not what was written -> why; not what cannot be read now. Reads all."""
     found = {}
     for path in certificate_files(folder):
         try:
             read_certificate(path)
+        except Unreadable:
+            continue
         except CorruptError as error:
             found[path] = str(error)
     return found
@@ -319,29 +325,45 @@ def _documents(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [part for part in (values, values.get("proof")) if part is not None]
 
 
-def redact(folder: Path, tasks: Sequence[str], addresses: set[str]) -> tuple[list[Path], list[Path]]:
-    """Take the values of removed tasks out of every certificate; their names stay.
-
-    Args:
-        folder: the system's.
-        tasks: names of the removed tasks, now and earlier.
-        addresses: digests of what is no longer in the system.
-
-    Returns:
-        The files changed, and those deleted because nobody can tell what is in them.
-    """
-    changed, deleted = [], []
+def looked_through(folder: Path, left: Pending) -> Pending:
+    """A removal with the certificates that it is about: written down before one is changed, for the report."""
+    if left.certificates is not None:
+        return left
+    holding, damaged = [], []
     for path in certificate_files(folder):
         try:
             values = read_certificate(path)
         except CorruptError:
-            path.unlink(missing_ok=True)
-            deleted.append(path)
+            damaged.append(path.name)
             continue
-        if any([_redact(document, set(tasks), addresses) for document in _documents(values)]):
-            write_json(path, values)
-            changed.append(path)
-    return changed, deleted
+        if _taken_out(values, left):
+            holding.append(path.name)
+    made = left.changed(certificates=tuple(holding), damaged=tuple(damaged))
+    write_json(pending_file(folder), made.model_dump(mode="json"))
+    return made
+
+
+def redact(folder: Path, left: Pending) -> None:
+    """Take the values of removed tasks out of the certificates that hold them; their names stay.
+
+    Those that cannot be read are deleted, for nobody can tell what is in them.
+    """
+    for path in certificate_files(folder):
+        if path.name in left.damaged:
+            path.unlink(missing_ok=True)
+        elif path.name in (left.certificates or ()):
+            try:
+                values = read_certificate(path)
+            except CorruptError:  # since then; it must not stand in the way for ever
+                path.unlink(missing_ok=True)
+                continue
+            if _taken_out(values, left):
+                write_json(path, values)
+
+
+def _taken_out(values: dict[str, Any], left: Pending) -> bool:
+    """Whether something was taken out of a document, in place."""
+    return any([_redact(document, set(left.names), set(left.files)) for document in _documents(values)])
 
 
 def _redact(values: dict[str, Any], tasks: set[str], addresses: set[str]) -> bool:

@@ -342,7 +342,8 @@ def go_back(system: System, snapshot: str) -> None:
     undone = taken_back(system.history, manifest.history)
     take(system, manifest, restored(system.store, manifest, lazily=True))
     system.note("rolled back", list(system.tasks), config={"snapshot": file.stem.partition("-")[2], "undone": undone})
-    system._saved_events = -1
+    system._saved_events = -1  # the history may be as long as that of a state that is not to be lost, elsewhere too
+    system.places = {path: one._replace(events=-1) for path, one in system.places.items()}
 
 
 def bring(

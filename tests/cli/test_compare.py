@@ -41,3 +41,19 @@ def test_a_folder_that_holds_something_else_is_left_alone(invoke: Invoke, tmp_pa
 def test_a_budget_that_is_none_is_refused_before_anything_is_read(invoke: Invoke, tmp_path: Path) -> None:
     done = invoke("compare", file(tmp_path), "--methods", "single", "--budget", "soon", "--out", str(tmp_path / "x"))
     assert done.exit_code == 2 and "a time (90s, 10m, 1.5h) or a number of epochs (20e)" in done.stderr
+
+
+def test_seeds_count_from_the_files_own_and_one_can_be_named(invoke: Invoke, tmp_path: Path) -> None:
+    suite = file(tmp_path)
+    asked = ("compare", suite, "--methods", "single", "--out", str(tmp_path / "x"), "--dry-run", *SETTINGS)
+
+    def seeds(*words: str) -> str:
+        done = invoke(*asked, *words)
+        assert done.exit_code == 0, done.stderr
+        return next(line for line in done.stdout.splitlines() if " seeds " in line)
+
+    assert "0, 1, 2" in seeds()
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({**SUITE, "seed": 7}))
+    assert "7, 8" in seeds("--seeds", "2") and "4" in seeds("--seed", "4") and "7" not in seeds("--seed", "4")
+    both = invoke(*asked, "--seeds", "2", "--seed", "4")
+    assert both.exit_code == 2 and "not both" in both.stderr

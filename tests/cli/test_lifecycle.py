@@ -119,7 +119,7 @@ def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invok
     assert rows() == [learned]
     for words in (("add", run, root / "three.yaml", *fixed), ("update", run, root / "two.yaml", *fixed)):
         assert invoke(*words).exit_code == 0
-    assert invoke("rename", run, "three", "newone").exit_code == 0
+    assert "three renamed to newone (rsn2)" in invoke("rename", run, "three", "newone").stdout
     changed = [["added", "exact", "three"], ["updated", "exact", "two"], ["renamed", "–", "three → newone"]]
     assert rows() == [learned, *changed]
     first, *_ = json.loads(invoke("history", run, "--json").stdout)["snapshots"]
@@ -133,6 +133,7 @@ def test_the_history_is_that_of_a_person_who_was_there(root: Path, invoke: Invok
     found = json.loads(invoke("history", run, "--json").stdout)["history"]
     assert [event["what"] for event in found if not event["undone"]] == ["learned", "rolled back"]
     assert [event["what"] for event in found if event["undone"]] == ["learned", "updated", "learned", "renamed"]
+    assert json.loads(invoke("inspect", run, "--full", "--json").stdout)["history"] == found
 
 
 def test_what_cannot_be_is_said_and_changes_nothing(root: Path, invoke: Invoke, fixed: tuple[str, ...]) -> None:
@@ -186,6 +187,45 @@ def test_ctrl_c_in_the_middle_of_an_add_leaves_the_system(
     assert result.exit_code == 130 and "is what it was before the command" in result.stderr
     monkeypatch.undo()
     assert tiny.contents(run) == kept
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("add", "three.yaml"), "is what it was before the command"),
+        (("rename", "two", "zwei"), "is what it was before the command"),
+        (("remove", "two"), "was changed; `polypath history"),
+    ],
+)
+def test_ctrl_c_while_a_change_is_saved_says_what_became_of_the_system(
+    root: Path,
+    invoke: Invoke,
+    fixed: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    from polypath.store import Store
+
+    run = root / "run"
+    before, write = tiny.contents(run), Store.write
+
+    def stopped(self: Store, *given: Any, **named: Any) -> int:
+        import signal
+
+        done = write(self, *given, **named)
+        signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Store, "write", stopped)
+    more = (str(root / words[1]), *fixed) if words[0] == "add" else words[1:]
+    result = invoke(words[0], run, *more)
+    monkeypatch.undo()
+    assert result.exit_code == 130 and says in result.stderr, result.stderr
+    if words[0] == "remove":  # there is no way back
+        assert "two" not in pp.load(run / "system").tasks and list(run.rglob("*-removed.json"))
+    else:
+        assert tiny.contents(run) == before
 
 
 def test_a_method_of_ones_own_lies_in_the_current_folder(

@@ -129,11 +129,12 @@ def test_rows_of_a_csv_file_follow_its_header(tmp_path: Path) -> None:
         ("a.csv", "age,weight\n1,nan\n", "finite values required"),
         ("a.csv", "age,weight,age\n1,2,3\n", "the header names column 'age' twice"),
         ("a.csv", "age;weight\n1;2\n", "columns are separated by ';'"),
+        ("a.csv", b"age,weight\n1,R\xf6m\n", "not UTF-8: save it as UTF-8"),
         ("a.txt", "1,2", "a .csv, .npy or .npz file is required"),
     ],
 )
-def test_rows_that_do_not_fit(tmp_path: Path, name: str, text: str, said: str) -> None:
-    (tmp_path / name).write_text(text)
+def test_rows_that_do_not_fit(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError) as caught:
         list(read(tmp_path / name, table_task()))
     assert said in str(caught.value) and name in str(caught.value)
@@ -189,3 +190,41 @@ def test_parquet_rows_that_are_images(tmp_path: Path) -> None:
     assert bad.error == f"{tmp_path / 'a.parquet'}[1]: image cannot be read: cannot identify image file"
     (asked,) = given(tmp_path / "a.parquet", task)
     assert "name the column of the inputs by --column; the file has ['id', 'img']" in str(asked.error)
+
+
+def test_one_input_of_an_array_that_cannot_be_read_is_named_alone(
+    system: Path, invoke: Invoke, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    rows = np.array([[1.0, 2.0], [np.nan, 3.0], [4.0, 5.0]], dtype=np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    found = list(given(tmp_path / "rows.npy", table_task()))
+    assert [one.value.tolist() for one in found if one.error is None] == [[1.0, 2.0], [4.0, 5.0]]
+    assert found[1].name == f"{tmp_path / 'rows.npy'}[1]" and "in row" not in str(found[1].error)
+    images = pixels.astype(np.float32) / 255
+    images[3, 0, 0] = np.inf
+    for name, held in (("grey.npy", images), ("channel.npy", images[:, None]), ("last.npy", images[..., None])):
+        np.save(tmp_path / name, held)
+        told = lines(invoke("predict", system, "task1", tmp_path / name, "--on-error", "skip", "--json"))
+        assert [("error" in row) for row in told] == [False, False, False, True, False]
+        assert told[3]["input"] == f"{tmp_path / name}[3]" and "image(s)" not in told[3]["error"]
+
+
+def test_one_input_without_a_finite_answer_is_named_alone(
+    system: Path, invoke: Invoke, tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polypath import prediction
+
+    def diverging(task: Task, outputs: torch.Tensor) -> Any:
+        seen.append(outputs)
+        return answer(task, torch.where(torch.isclose(outputs, seen[0][2]).all(1, keepdim=True), torch.nan, outputs))
+
+    seen: list[torch.Tensor] = []
+    answer = prediction.answer
+    np.save(tmp_path / "all.npy", pixels)
+    expected = lines(invoke("predict", system, "task1", tmp_path / "all.npy", "--json"))
+    monkeypatch.setattr("polypath.answering.answer", diverging)
+    told = lines(invoke("predict", system, "task1", tmp_path / "all.npy", "--on-error", "skip", "--json"))
+    assert [row for row in told if "error" not in row] == expected[:2] + expected[3:]
+    assert "has no finite answer:" in told[2]["error"]
+    result = invoke("predict", system, "task1", tmp_path / "all.npy")
+    assert result.exit_code == 2 and f"{tmp_path / 'all.npy'}[2]: " in result.stderr and result.stdout == ""

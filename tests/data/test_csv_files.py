@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polypath.core.errors import InvalidInput
-from polypath.data import whole
+from polypath.data import own, split, whole
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,18 @@ def test_a_word_for_nothing_makes_no_categories_of_a_column_of_numbers(tmp_path,
     (task,) = whole(f"csv:{tmp_path / 'gaps.csv'}", **given, missing_inputs="mean")
     assert list(task.task.preprocess.categories) == ["colour"]  # texts stay texts
     assert word in task.task.preprocess.categories["colour"]
+
+
+@pytest.mark.parametrize(("cell", "written"), [("", ""), ("  ", r", written \['  '\]"), ("NA", r", written \['NA'\]")])
+def test_a_label_that_is_missing_is_no_class(tmp_path, cell, written):
+    (tmp_path / "kinds.csv").write_text(f"a,y\n1,x\n2,{cell}\n3,z\n4,{cell}\n" + "5,x\n6,z\n" * 6)
+    said = rf"column 'y' has 2 missing value\(s\){written}, the first in line 3; fill them or leave these rows out"
+    for make in (lambda **given: whole(**given), lambda **given: split(tasks=1, **given)):
+        with pytest.raises(InvalidInput, match=said):
+            make(dataset=f"csv:{tmp_path / 'kinds.csv'}", column="y", inputs=["a"])
+    task = {"name": "t", "dataset": f"csv:{tmp_path / 'kinds.csv'}", "target": "y", "missing": "refuse"}
+    with pytest.raises(InvalidInput, match=said):
+        own({"tasks": [task]})
+    if cell == "NA":
+        (made,) = own({"tasks": [{**task, "classes": ["x", "z", "NA"]}]})
+        assert made.task.target.labels == ("x", "z", "NA")

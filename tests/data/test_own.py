@@ -105,7 +105,8 @@ def test_texts_that_stand_for_no_value_are_missing_labels(tmp_path: Path) -> Non
     assert named.task.target.labels == ("low", "None") and len(used(named)) == 60
     full = (tmp_path / "words.csv").read_text().replace(",,", ",low,")
     (tmp_path / "full.csv").write_text(full)
-    with pytest.raises(InvalidInput, match="'risk' has 80 missing value.s., written .'NA', 'NaN', 'None', 'null'.; fi"):
+    written = "'risk' has 80 missing value.s., written .'NA', 'NaN', 'None', 'null'., the first in line 6; fill"
+    with pytest.raises(InvalidInput, match=written):
         suite_of(tmp_path, {**task, "dataset": "csv:full.csv", "missing": "refuse"})
 
 

@@ -376,6 +376,24 @@ def test_a_task_from_tensors_names_what_is_wrong():
     assert many.task.target.kind == "multilabel" and many.facts["duplicates_train_test"] == 1
 
 
+@pytest.mark.parametrize("y", [["a", "b", None, "a"], ["a", "b", float("nan"), "a"], np.array(["a", "b", None, "a"])])
+def test_what_is_no_label_is_no_class(y):
+    with pytest.raises(InvalidInput, match=r"t, train: None or NaN in place of a label in row\(s\) \[2\]"):
+        arrays("t", (np.zeros((4, 2)), y))
+    with pytest.raises(InvalidInput, match="labels of one kind are required"):
+        arrays("t", (np.zeros((4, 2)), np.array(["a", 1, "a", 1], dtype=object)))
+
+
+def test_missing_numbers_of_arrays_are_refused_or_read_as_the_mean():
+    x = np.array([[0.0], [np.nan], [4.0], [2.0]])
+    with pytest.raises(InvalidInput, match="NaN or infinity in row 1"):
+        arrays("t", (x, [0.5, 1.0, 2.0, 3.0]))
+    data = arrays("t", (x, [0.5, 1.0, 2.0, 3.0]), missing_inputs="mean")
+    preprocess = data.task.preprocess
+    assert preprocess.missing == "mean" and preprocess.mean == (2.0,)
+    assert preprocess.encode(preprocess.decode(x))[1].item() == 0.0
+
+
 def test_unknown_names_offer_the_nearest():
     with pytest.raises(UnknownName, match="data set 'cifar101'. Did you mean 'cifar10"):
         split("cifar101", tasks=2)

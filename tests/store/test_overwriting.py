@@ -103,3 +103,15 @@ def test_a_folder_that_went_in_between_is_saved_whole_or_not_at_all(folder: Path
     with pytest.raises(StoreError, match="missing"):  # its recorded answers were there
         system.save(folder.with_name("mine"))
     assert not (folder.with_name("mine") / "manifest.json").exists()
+
+
+def test_a_rollback_saved_to_a_second_folder_loses_nothing_there(folder: Path, tmp_path: Path) -> None:
+    system, second = pp.load(folder), tmp_path / "second"
+    system.rename("task1", "b")
+    for place in (folder, second, folder):
+        system.save(place)
+    system.rollback(system.snapshots()[0].id)  # a history as long as that of the renamed system
+    for place in (folder, second):
+        system.save(place)
+        found = pp.load(place)
+        assert list(found.tasks) == ["task0", "task1"] and found.snapshots()[-1].tasks == ("task0", "b")

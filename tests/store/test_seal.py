@@ -19,6 +19,7 @@ import polypath as pp
 from polypath import lifecycle
 from polypath.cli import app
 from polypath.core.errors import CorruptError
+from polypath.difference import difference
 from polypath.store import Store
 from polypath.store.seal import intact, sealed
 
@@ -84,6 +85,28 @@ def test_a_folder_with_a_damaged_manifest_goes_back_to_a_snapshot(folder: Path, 
     last = system.snapshots()[-1]
     assert last.damaged and last.path.read_bytes() == damaged
     assert [one.id for one in lifecycle.prune(folder)[0]] == [last.id]
+
+
+def test_a_damaged_newest_snapshot_is_passed_by(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in (2, 3):
+        lifecycle.add(folder, small.suite(small.task(number)), **small.QUIET)
+    first, last = pp.load(folder).snapshots()
+    last.path.write_bytes(last.path.read_bytes()[:100])
+    found = difference(folder)
+    assert (found.before, found.added) == (first.id, ("task2", "task3")) and last.id in caplog.text
+    with pytest.raises(CorruptError, match=last.path.name):  # where it is asked for
+        difference(folder, last.id)
+    file = folder / "manifest.json"
+    text = file.read_bytes()
+    file.write_bytes(text[:200])
+    with pytest.raises(CorruptError, match=f"polypath rollback {folder} {first.id}"):
+        pp.load(folder)
+    first.path.write_bytes(b"{")
+    with pytest.raises(CorruptError, match="restore it from a copy of the system$"):
+        pp.load(folder)
+    file.write_bytes(text)
+    with pytest.raises(CorruptError, match="none of its 2 snapshot"):
+        difference(folder)
 
 
 def test_a_task_without_recorded_answers_is_not_called_fine(folder: Path) -> None:

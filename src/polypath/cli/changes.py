@@ -89,13 +89,17 @@ def prepared(folder: Path, texts: Sequence[str] | None, method: str | None = Non
 
 @contextmanager
 def all_or_nothing(folder: Path) -> Iterator[None]:
-    """Inside the block Ctrl-C is answered with what became of the system: nothing."""
+    """Inside the block Ctrl-C is answered with what became of the system: nothing, or all where it came too late."""
     from polypath.core.errors import Cancelled
+    from polypath.store import Store
 
+    before = Store(folder).stamp()
     try:
         yield
     except (Cancelled, KeyboardInterrupt) as stop:
-        raise Cancelled(f"Stopped. {folder} is what it was before the command.") from stop
+        if Store(folder).stamp() == before:
+            raise Cancelled(f"Stopped. {folder} is what it was before the command.") from stop
+        raise Cancelled(f"Stopped, but too late: {folder} was changed; `polypath history {folder}` says how.") from stop
 
 
 def read_and_shown(files: Sequence[Path], as_json: bool) -> Suite:
@@ -164,8 +168,13 @@ def proof_table(certificate: Certificate) -> Any:
         for name, proof in shown
     ]
     header = ("other task", "components", "moved", "answers", "largest change", "other label")
-    title = f"{', '.join(certificate.tasks) or 'Task'} {certificate.what} ({certificate.method})"
-    return table(title, header, rows, notes)
+    return table(f"{_said(certificate)} ({certificate.method})", header, rows, notes)
+
+
+def _said(certificate: Certificate) -> str:
+    """What was done: "xray added", "xray renamed to thorax"; a renamed task is one of those that are proved."""
+    names = [f"{proof.was} renamed to {name}" for name, proof in certificate.others.items() if proof.was != name]
+    return ", ".join(names) if names else f"{', '.join(certificate.tasks)} {certificate.what}"
 
 
 def _figure(value: float | str) -> str:

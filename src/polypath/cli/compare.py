@@ -29,7 +29,11 @@ def compare(
             "training examples (20e).",
         ),
     ] = "10m",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="A count; seeds 0 to N - 1.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, metavar="N", help="A count, from the file's seed or 0 on.", show_default="3"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="K", help="A value: seed K only.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,6 +51,8 @@ def compare(
 
     Same data, same sealed test split, same budget; one table, one report with a recommendation.
     """
+    if seeds is not None and seed is not None:
+        raise typer.BadParameter("give --seeds N (a count) or --seed K (a value), not both")
     import shlex
 
     from polypath.cli.suites import described, placed, show_data
@@ -56,11 +62,14 @@ def compare(
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     importable(*chosen)
     values = described(suite)
-    values.pop("seed", None)
+    first = values.pop("seed", 0)
+    counted = range(first, first + (seeds or 3)) if isinstance(first, int) else [first]  # which is refused below
     title = f"Methods compared: {values.get('name') or suite.stem}"
     limit = comparisons.budget_of(budget)
     with placed(suite):
-        experiment = comparisons.comparison(values, chosen, title=title, seeds=range(seeds), overrides=overrides or ())
+        experiment = comparisons.comparison(
+            values, chosen, title=title, seeds=counted if seed is None else [seed], overrides=overrides or ()
+        )
         # What does not fit is said before anything is trained.
         suites = experiments.fitting(experiment, experiment.seeds[0])
     if dry_run:
@@ -68,7 +77,8 @@ def compare(
         return
     if not as_json:
         show_data(next(iter(suites.values())))
-    words = ["compare", str(suite), "--methods", ",".join(chosen), "--budget", budget, "--seeds", str(seeds)]
+    words = ["compare", str(suite), "--methods", ",".join(chosen), "--budget", budget]
+    words += ["--seeds", str(seeds or 3)] if seed is None else ["--seed", str(seed)]
     words += [word for text in overrides or () for word in ("--set", text)]
     with resumable(out, [*words, "--out", str(out)], "config.json"):
         paced = comparisons.within(experiment, limit, out, suite=next(iter(suites.values())), tell=note)

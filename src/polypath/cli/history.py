@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polypath.cli.changes import all_or_nothing
 from polypath.cli.show import AsJson, SystemFolder, listing, print_json, print_tables, scaled
 from polypath.cli.systems import folder_of, opened
 
@@ -17,16 +18,15 @@ if TYPE_CHECKING:
 def history(folder: SystemFolder, as_json: AsJson = False) -> None:
     """What happened to a system, also what a rollback took back, and the snapshots it can be rolled back to."""
     from polypath.removal import damaged_certificates
-    from polypath.store.events import alone, logged
+    from polypath.store.events import alone
 
     system = opened(folder)
     kept = system.snapshots()
     damaged = damaged_certificates(folder_of(folder))
     if as_json:
-        events = [{**event.model_dump(mode="json"), "undone": undone} for event, undone in logged(system.history)]
         print_json(
             {
-                "history": events,
+                "history": plain(system.history),
                 "snapshots": [_plain(one) for one in kept],
                 "keep": system.keep_snapshots,
                 "damaged_certificates": [path.name for path in damaged],
@@ -55,7 +55,12 @@ def history(folder: SystemFolder, as_json: AsJson = False) -> None:
         (f"The newest {system.keep_snapshots} are kept (polypath prune SYSTEM --keep N --remember).",),
     )
     print_tables(events_table, snapshots)
-    for why in (*(one.damaged for one in kept if one.damaged), *damaged.values()):
+    bad = [one for one in kept if one.damaged]
+    going = system.store.snapshots.damaged() if bad and system.store is not None else []
+    for one in bad:
+        gone = one.path in going
+        typer.echo(f"Damaged: {one.damaged}. `polypath prune` deletes it." if gone else f"Kept: {one.damaged}.")
+    for why in damaged.values():
         typer.echo(f"Damaged: {why}. `polypath prune` deletes it.")
 
 
@@ -70,7 +75,8 @@ def rollback(
     from polypath.difference import difference
 
     where = folder_of(folder)
-    system = lifecycle.rollback(where, snapshot)
+    with all_or_nothing(where):
+        system = lifecycle.rollback(where, snapshot)
     kept = system.snapshots()
     found = difference(where) if kept and not kept[-1].damaged else None
     if as_json:
@@ -136,6 +142,13 @@ def told(history: Sequence[Event]) -> tuple[list[tuple[str, str, str, str]], dic
         if not updating:
             rows.append((event.at, f"{what} (undone)" if undone else what, event.isolation or "–", tasks or "–"))
     return rows, said
+
+
+def plain(history: Sequence[Event]) -> list[dict[str, Any]]:
+    """The history for programs: every event, also what a rollback took back."""
+    from polypath.store.events import logged
+
+    return [{**event.model_dump(mode="json"), "undone": undone} for event, undone in logged(history)]
 
 
 def _what(event: Event) -> str:

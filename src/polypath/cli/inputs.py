@@ -103,9 +103,59 @@ def _whole(file: Path, task: Task) -> Iterator[Given]:
         return
     if file.suffix.lower() not in ARRAYS and kind == "table":
         raise InvalidInput(f"{file}: a .csv, .npy or .npz file is required for a task on tables, or a .parquet file")
-    decoded = task.preprocess.decode(_array(file) if file.suffix.lower() in ARRAYS else file)
-    for number, one in enumerate(decoded):
-        yield Given(str(file) if len(decoded) == 1 else f"{file}[{number}]", one)
+    if file.suffix.lower() in ARRAYS:
+        yield from _entries(task, _array(file), file)
+        return
+    for one in task.preprocess.decode(file):
+        yield Given(str(file), one)
+
+
+def _entries(task: Task, held: Any, file: Path) -> Iterator[Given]:
+    """The inputs in an array; those that cannot be read are named where others can."""
+    from polypath.core.errors import InvalidInput
+
+    try:
+        found = [Given(str(file), one) for one in task.preprocess.decode(held)]
+    except InvalidInput:
+        found = [_alone(task, one, f"{file}[{number}]") for number, one in enumerate(_apart(task, held))]
+        if all(one.error is not None for one in found):
+            raise
+    else:
+        if len(found) > 1:
+            found = [Given(f"{file}[{number}]", one.value) for number, one in enumerate(found)]
+    yield from found
+
+
+def _apart(task: Task, held: Any) -> Sequence[Any]:
+    """The inputs of an array that holds several; none where it is one input, or has the shape of nothing."""
+    preprocess = task.preprocess
+    if held.ndim == (2 if preprocess.kind == "table" else 4):
+        return [held[place : place + 1] for place in range(len(held))]
+    grey = preprocess.kind == "image" and preprocess.channels == 1 and held.ndim == 3
+    return list(held) if grey and 1 not in (held.shape[0], held.shape[-1]) else []
+
+
+def _alone(task: Task, value: Any, name: str) -> Given:
+    """One input, decoded by itself."""
+    from polypath.core.errors import InvalidInput
+
+    try:
+        return Given(name, task.preprocess.decode(value)[0])
+    except InvalidInput as error:
+        return Given(name, error=of_one(name, error))
+
+
+def of_one(name: str, error: Exception) -> str:
+    """What is wrong with one input: the name says which it is, so that the message need not count within it."""
+    text = str(error)
+    for counted, plain in (
+        (" in row 0,", " in"),
+        (", row 0 holds", " holds"),
+        (" in row(s) [0]", ""),
+        (" in image(s) [0]", ""),
+    ):
+        text = text.replace(counted, plain)
+    return f"{name}: {text}"
 
 
 def _array(file: Path) -> Any:
@@ -188,13 +238,7 @@ def _table_rows(task: Task, chunk: dict[str, Sequence[Any]], names: list[str]) -
         yield from (Given(name, row) for name, row in zip(names, decoded, strict=True))
         return
     for number, name in enumerate(names):
-        row = {key: [values[number]] for key, values in chunk.items()}
-        try:
-            yield Given(name, task.preprocess.decode(row)[0])
-        except InvalidInput as error:
-            # the row is in the name already, where the message counts within one row
-            text = str(error).replace(" in row 0,", " in").replace(", row 0 holds", " holds")
-            yield Given(name, error=f"{name}: {text}")
+        yield _alone(task, {key: [values[number]] for key, values in chunk.items()}, name)
 
 
 def _cells(task: Task, cells: Sequence[Any], names: list[str], root: Path) -> Iterator[Given]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polypath.cli import show
-from polypath.cli.history import told
+from polypath.cli.history import plain, told
 from polypath.cli.show import AsJson, SystemFolder, listing, note, number, print_json, print_tables, scaled, table
 from polypath.cli.systems import opened
 
@@ -132,7 +132,7 @@ def details(system: System) -> dict[str, Any]:
         "size_on_disk_bytes": system.store.size_bytes(manifest),
         "sharing_profile": sharing.profile,
         "access": {name: sorted(system.access(name)) for name in system.tasks},
-        "history": [event.model_dump(mode="json") for event in system.history],
+        "history": plain(system.history),
         "component_list": [
             {
                 "name": name,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polypath.cli.answers import FORMATS, Row, answers_table, write_answers
-from polypath.cli.inputs import Given, files_of, given
+from polypath.cli.inputs import Given, files_of, given, of_one
 from polypath.cli.show import SystemFolder, note, print_tables
 from polypath.cli.systems import opened
 
@@ -73,7 +73,7 @@ def predict(
     recorded = tuple(entry.facts.get("input_columns", ())) if entry is not None else ()
     with _progress(len(paths), out is not None) as step:
         inputs = _inputs(paths, found, column, recorded, on_error, step)
-        answers = _asked(system, found, inputs)
+        answers = _asked(system, found, inputs, on_error)
         if out is not None:
             told, failed = write_answers(out, found, answers)
         else:
@@ -135,42 +135,68 @@ def _progress(total: int, wanted: bool) -> AbstractContextManager[Any]:
 def _inputs(
     paths: Sequence[Path], task: Task, column: str | None, recorded: Sequence[str], on_error: OnError, step: Any
 ) -> Iterator[Given]:
-    from polypath.core.errors import InvalidInput
-
     for path in paths:
         count = 0
         for one in given(path, task, column, recorded):
-            if one.error is not None:
-                if on_error is OnError.stop:
-                    raise InvalidInput(one.error)
-                note(f"Skipped: {one.error}")
+            _stop_or_name(one, on_error)
             count += 1
             yield one
         step(count)
 
 
-def _asked(system: System, task: Task, inputs: Iterable[Given]) -> Iterator[Row]:
+def _stop_or_name(one: Given, on_error: OnError) -> None:
+    from polypath.core.errors import InvalidInput
+
+    if one.error is None:
+        return
+    if on_error is OnError.stop:
+        raise InvalidInput(one.error)
+    note(f"Skipped: {one.error}")
+
+
+def _asked(system: System, task: Task, inputs: Iterable[Given], on_error: OnError) -> Iterator[Row]:
     """Answers in the order of the inputs, a batch at a time."""
     waiting: list[Given] = []
     for one in inputs:
         waiting.append(one)
         if len(waiting) == BATCH:
-            yield from _answered(system, task, waiting)
+            yield from _answered(system, task, waiting, on_error)
             waiting = []
-    yield from _answered(system, task, waiting)
+    yield from _answered(system, task, waiting, on_error)
 
 
-def _answered(system: System, task: Task, waiting: Sequence[Given]) -> Iterator[Row]:
-    import torch
+def _answered(system: System, task: Task, waiting: Sequence[Given], on_error: OnError) -> Iterator[Row]:
+    from polypath.core.errors import InvalidInput
 
-    held = [one.value for one in waiting if one.error is None]
-    labels = getattr(task.target, "labels", ())
-    told: Iterator[Row] = iter(())
-    if held:
-        given = held if isinstance(held[0], str) else torch.stack(held)
-        told = iter(system.predict(task.name, given, batch=BATCH).rows(labels))
+    try:
+        told = _told(system, task, waiting)
+    except InvalidInput:  # of some there is no finite answer: which, is found by asking about one at a time
+        waiting = [_answerable(system, task, one) if one.error is None else one for one in waiting]
+        for one in waiting:
+            _stop_or_name(one, on_error)
+        told = _told(system, task, waiting)
     for one in waiting:
         if one.error is not None:
             yield {"input": one.name, "task": task.name, "error": one.error}
             continue
         yield {"input": one.name, "task": task.name, **next(told)}
+
+
+def _told(system: System, task: Task, waiting: Sequence[Given]) -> Iterator[Row]:
+    import torch
+
+    held = [one.value for one in waiting if one.error is None]
+    if not held:
+        return iter(())
+    given = held if isinstance(held[0], str) else torch.stack(held)
+    return iter(system.predict(task.name, given, batch=BATCH).rows(getattr(task.target, "labels", ())))
+
+
+def _answerable(system: System, task: Task, one: Given) -> Given:
+    from polypath.core.errors import InvalidInput
+
+    try:
+        _told(system, task, [one])
+    except InvalidInput as error:
+        return Given(one.name, error=of_one(one.name, error))
+    return one

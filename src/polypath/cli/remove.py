@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from polypath.cli.changes import all_or_nothing
 from polypath.cli.show import AsJson, SystemFolder, print_json
 from polypath.cli.systems import folder_of
 
@@ -32,7 +33,9 @@ def remove(
     """
     from polypath import lifecycle
 
-    report, path = lifecycle.remove(folder_of(folder), task, cascade=cascade, keep_residue=keep_residue)
+    where = folder_of(folder)
+    with all_or_nothing(where):
+        report, path = lifecycle.remove(where, task, cascade=cascade, keep_residue=keep_residue)
     if as_json:
         print_json({"report": str(path), **report.model_dump(mode="json")})
         return

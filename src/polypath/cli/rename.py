@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli.changes import show_change
+from polypath.cli.changes import all_or_nothing, show_change
 from polypath.cli.show import AsJson, SystemFolder
 from polypath.cli.systems import folder_of
 
@@ -21,4 +21,6 @@ def rename(
     from polypath import lifecycle
 
     where = folder_of(folder)
-    show_change(lifecycle.rename(where, old, new), where, f"{old} is now called {new}.", as_json)
+    with all_or_nothing(where):
+        done = lifecycle.rename(where, old, new)
+    show_change(done, where, f"{old} is now called {new}.", as_json)

@@ -61,6 +61,10 @@ class CorruptError(StoreError, ValueError):
     """A file's contents are not what its name or the manifest says."""
 
 
+class Unreadable(CorruptError):
+    """A file is there, but the system does not let it be read; what it holds may be whole."""
+
+
 class NewerFormat(StoreError):
     """The file was written by a newer polypath."""
 

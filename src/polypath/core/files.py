@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polypath.core.errors import CorruptError, StoreError
+from polypath.core.errors import CorruptError, StoreError, Unreadable
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -64,7 +64,8 @@ def read_json(path: Path) -> Any:
     """The JSON in a file.
 
     Raises:
-        CorruptError: missing, unreadable or not JSON; the message names the file.
+        CorruptError: missing or not JSON; the message names the file.
+        Unreadable: it is there and cannot be read.
     """
     return read_json_text(path)[0]
 
@@ -76,7 +77,9 @@ def read_json_text(path: Path) -> tuple[Any, bytes]:
         return json.loads(text), text
     except FileNotFoundError:
         raise CorruptError(f"{path} does not exist") from None
-    except (OSError, RecursionError, ValueError) as error:
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error}") from error
+    except (RecursionError, ValueError) as error:
         raise CorruptError(f"{path} cannot be read as JSON: {error}") from error
 
 

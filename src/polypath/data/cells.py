@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from polypath.core.errors import MOST_SHOWN, InvalidInput
 from polypath.core.examples import TensorSource
 from polypath.core.preprocess import category
-from polypath.data.columns import Column, Missing, MissingInputs, coded
+from polypath.data.columns import MISSING, Column, Missing, MissingInputs, coded
 
 if TYPE_CHECKING:
     from polypath.data.tabular import Tables
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 256  # different values of an input column that are still taken for categories
 
 
-def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: bool, missing: Missing) -> Column:
+def target(
+    tables: Tables,
+    name: str,
+    labels: Sequence[str] | None,
+    classes: bool,
+    missing: Missing,
+    named: Collection[str] | None = None,
+) -> Column:
     """A target column.
 
     Args:
@@ -28,6 +35,7 @@ def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: boo
         labels: class names of class numbers.
         classes: whether numbers are classes too.
         missing: what happens to cells without a value; where they are skipped `there` says so.
+        named: those of `MISSING` that are classes, where such words are refused with the cells; None: all are.
 
     Raises:
         UnknownName: no such column.
@@ -35,7 +43,7 @@ def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: boo
             labels.
     """
     if missing == "refuse":
-        return _known(tables, name, tables.complete(name), labels, classes)
+        return _known(tables, name, _complete(tables, name, named), labels, classes)
     values = tables.read(tables.require(name))
     there = filled(values, tables.types[name], missing == "skip_nan")
     if not there.any():
@@ -44,6 +52,25 @@ def target(tables: Tables, name: str, labels: Sequence[str] | None, classes: boo
     whole = np.full((len(there), *column.values.shape[1:]), -1, dtype=column.values.dtype)
     whole[there] = column.values
     return Column(whole, column.labels, there)
+
+
+def _complete(tables: Tables, name: str, named: Collection[str] | None) -> Any:
+    """The cells of a target, all of which hold something."""
+    values = tables.complete(name)
+    if tables.types[name] != "string":
+        return values
+    words = {*MISSING} - {*(MISSING if named is None else named)}
+    texts = values.to_pylist()
+    empty = [row for row, text in enumerate(texts) if not text.strip() or text in words]
+    if empty:
+        written = sorted({texts[row] for row in empty} - {""})
+        as_words = f", written {written}" if written else ""
+        raise InvalidInput(
+            f"{tables.name}: column {name!r} has {len(empty)} missing value(s){as_words}, the first in "
+            f"{tables.place(empty[0])}; fill them or leave these rows out (in tasks.yaml: missing: skip"
+            f"{', or every class in `classes` if this is one' if written else ''})"
+        )
+    return values
 
 
 def filled(values: Any, kind: str, nan: bool) -> np.ndarray:

@@ -18,6 +18,10 @@ Missing = Literal["refuse", "skip", "skip_nan"]
 # What a missing number of an input column is: refused, or kept as NaN and read as the mean of the training rows.
 MissingInputs = Literal["refuse", "mean"]
 
+# Texts that stand for "no value" in files that spreadsheets, pandas, R and databases write. Lower-case "none" is an
+# answer ("none", "mild", "severe") as often as not.
+MISSING = ("NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "Null", "null", "None")
+
 
 @dataclass(frozen=True)
 class Column:
@@ -137,7 +141,7 @@ def coded(values: Sequence[object] | np.ndarray, labels: Sequence[str] | None = 
         labels: class names in order.
 
     Raises:
-        InvalidInput: a class number outside the labels.
+        InvalidInput: a class number outside the labels, values that have no order.
     """
     array = np.asarray(values)
     if labels is not None and array.dtype.kind in "iub":
@@ -146,5 +150,8 @@ def coded(values: Sequence[object] | np.ndarray, labels: Sequence[str] | None = 
             bad = int(numbers.min() if numbers.min() < 0 else numbers.max())
             raise InvalidInput(f"class index {bad} is outside the {len(labels)} labels (0..{len(labels) - 1})")
         return Column(numbers, tuple(labels))
-    present, codes = np.unique(array, return_inverse=True)
+    try:
+        present, codes = np.unique(array, return_inverse=True)
+    except TypeError as error:
+        raise InvalidInput(f"labels of one kind are required, texts or numbers: {error}") from error
     return Column(codes.reshape(-1).astype(np.int64), tuple(str(value) for value in present.tolist()))

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from polypath.core.errors import InvalidInput
+from polypath.data.columns import MISSING
 
 REMEDY = "not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)"
-# Texts that stand for "no value" in files that spreadsheets, pandas, R and databases write. Lower-case "none" is an
-# answer ("none", "mild", "severe") as often as not.
-MISSING = ("NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "Null", "null", "None")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how Excel's "Unicode text" begins
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from polypath.core.errors import InvalidInput, PolypathError
 from polypath.data import images
 from polypath.data.column_kinds import MOST_CLASSES, names_images
-from polypath.data.csv_files import MISSING
+from polypath.data.columns import MISSING
 from polypath.data.rows import NAMES
 from polypath.data.sources import TABLES, open_tables
 from polypath.data.tabular import Tables, split_of

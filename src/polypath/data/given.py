@@ -60,7 +60,7 @@ def from_arrays(
         parts[split] = range(start, start + len(x))
         start += len(x)
         inputs.append(x)
-        targets.append(np.asarray(y))
+        targets.append(_whole(y, f"{name}, {split}"))
     column = _target(np.concatenate(targets), labels, name, missing)
     common: dict[str, Any] = {
         "name": name,
@@ -113,7 +113,7 @@ def from_torch(spec: Any, shape: images.Shape) -> DataSet:
         if not large:
             pixels.append(members.decoded(item, preprocess, row))
     names = getattr(next(iter(sets.values())), "classes", None)
-    column = _target(np.asarray(classes), [str(c) for c in names] if names else None, "torch Dataset")
+    column = _target(_whole(classes, "torch Dataset"), [str(c) for c in names] if names else None, "torch Dataset")
     source: Source = ItemSource(members, preprocess) if large else TensorSource(torch.cat(pixels))
     return DataSet(
         name="dataset",
@@ -191,6 +191,19 @@ def _plain(values: Any) -> Any:
     array = np.asarray(values)
     if array.dtype.kind == "U":
         return [str(value) for value in array.tolist()]
+    return array
+
+
+def _whole(values: Any, where: str) -> np.ndarray:
+    """Targets as an array. None and NaN among texts are told here: NumPy would make words of them, or fail."""
+    array = np.asarray(values)
+    if array.dtype.kind in "OU" and array.ndim == 1:
+        given = values if isinstance(values, list) else array.tolist()
+        gaps = [
+            row for row, value in enumerate(given) if value is None or (isinstance(value, float) and value != value)
+        ]
+        if gaps:
+            raise InvalidInput(f"{where}: None or NaN in place of a label in row(s) {gaps[:5]}; leave these rows out")
     return array
 
 

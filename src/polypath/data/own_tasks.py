@@ -14,7 +14,7 @@ from polypath.core.examples import TaskData, TensorSource
 from polypath.core.task import METRICS_OF, Classification
 from polypath.data import partition, rows
 from polypath.data.column_kinds import read_as, several, usual_inputs, weights_of
-from polypath.data.columns import Column, DataSet
+from polypath.data.columns import MISSING, Column, DataSet
 from polypath.data.options import expressions
 from polypath.data.problems import Collected, Place
 from polypath.data.remarks import remarks, without_missing
@@ -162,7 +162,8 @@ class Workshop:
     def _open(self, entry: Entry, entries: Sequence[Entry]) -> None:
         task = entry.task
         source = resolved(task.dataset, self.root)
-        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing, task.missing_inputs))
+        words = tuple(label for label in task.classes or () if label in MISSING)
+        key = repr((source, entry.inputs, task.categorical, task.shape, task.missing, task.missing_inputs, words))
         where = "inputs" if task.inputs or task.categorical else "dataset"
         with self.problems.at(entry.place(where), entry.who) as failed:
             if key not in self.datasets:
@@ -174,6 +175,7 @@ class Workshop:
                     categorical=task.categorical,
                     missing=task.missing,
                     missing_inputs=task.missing_inputs,
+                    named=[str(label) for label in words],
                     tables=entry.tables,
                 )
             entry.dataset = self.datasets[key]
@@ -203,9 +205,9 @@ class Workshop:
         found = [entry.dataset.column(name) for name in names]
         if entry.tables is None:
             return found
-        refuse, kinds = entry.task.missing == "refuse", entry.tables.types
+        kinds = entry.tables.types
         return [
-            (name, without_missing(column, entry.task.classes, refuse, f"column {name!r}"))
+            (name, without_missing(column, entry.task.classes, f"column {name!r}"))
             if kinds[name] == "string"
             else (name, column)
             for name, column in found

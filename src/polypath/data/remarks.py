@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 
 from polypath.core.errors import InvalidInput
-from polypath.data.columns import Column
-from polypath.data.csv_files import MISSING
+from polypath.data.columns import MISSING, Column
 from polypath.data.tabular import Tables
 
 MOSTLY = 0.9  # share of numbers from which a column of texts was probably meant to hold numbers
 
 
-def without_missing(column: Column, classes: Sequence[int | str] | None, refuse: bool, where: str) -> Column:
+def without_missing(column: Column, classes: Sequence[int | str] | None, where: str) -> Column:
     """A column of texts in which `MISSING` are no classes but missing values.
 
     Args:
         column: as read.
         classes: that the user names; a text among them is one.
-        refuse: whether a missing value is a mistake.
         where: for messages.
 
     Raises:
-        InvalidInput: missing values that are refused, nothing but missing values.
+        InvalidInput: nothing but missing values.
     """
     assert column.labels is not None
     kept = [label for label in column.labels if label not in MISSING or label in (classes or ())]
@@ -33,12 +31,10 @@ def without_missing(column: Column, classes: Sequence[int | str] | None, refuse:
         return column
     numbers = np.array([kept.index(label) if label in kept else -1 for label in column.labels] + [-1])
     values = numbers[column.values]  # the last entry answers for -1
-    lost = int((values < 0).sum())
-    if refuse or not kept:
-        words = [label for label in column.labels if label not in kept]
+    if not kept:
         raise InvalidInput(
-            f"{where} has {lost} missing value(s), written {words}; fill them, or leave these rows out by missing: "
-            "skip, or name every class in `classes` if this is one"
+            f"{where} has nothing but missing values, written {list(column.labels)}; name every class in `classes` if "
+            "this is one"
         )
     return Column(values, tuple(kept), values >= 0)
 

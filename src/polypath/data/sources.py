@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def open_source(
     categorical: Sequence[str] = (),
     missing: Missing = "refuse",
     missing_inputs: MissingInputs = "refuse",
+    named: Collection[str] = (),
     tables: tabular.Tables | None = None,
 ) -> DataSet:
     """The data set that `spec` names or is.
@@ -49,8 +50,9 @@ def open_source(
         shape: what images are brought to.
         root: folder that relative paths start from.
         categorical: input columns of numbers that are categories, for csv and parquet.
-        missing: what happens to missing values of targets.
+        missing: what happens to missing values of targets: an empty cell, among texts a word such as NA or nan too.
         missing_inputs: what happens to missing numbers of inputs.
+        named: such words that are classes, for csv and parquet.
         tables: of a csv or parquet source, where they are open already.
 
     Raises:
@@ -80,6 +82,7 @@ def open_source(
                 categorical,
                 missing,
                 missing_inputs,
+                named,
             ),
         ),
         "npz": lambda: archives.from_npz(_files(root, path, ".npz"), name, shape, missing, missing_inputs),

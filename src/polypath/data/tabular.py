@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as memo
 from functools import partial
@@ -173,6 +173,7 @@ def as_dataset(
     categorical: Sequence[str] = (),
     missing: Missing = "refuse",
     missing_inputs: MissingInputs = "refuse",
+    named: Collection[str] = (),
 ) -> DataSet:
     """The data set whose inputs are the named column(s).
 
@@ -185,6 +186,7 @@ def as_dataset(
         categorical: input columns of numbers that are categories; columns of texts are, among several.
         missing: what happens to missing values of targets.
         missing_inputs: what happens to missing numbers of inputs.
+        named: words that are classes, where they would be taken for missing values of targets.
     """
     if entry is not None:
         inputs = inputs or entry.inputs or [name for name in tables.names if name not in entry.targets]
@@ -196,8 +198,9 @@ def as_dataset(
             tables.require(target)
         inputs = inputs or _found_inputs(tables, target)
     inputs = [tables.require(name) for name in inputs]
+    words = named if entry is None else None
     targets = {
-        name: memo(lambda name=name: cells.target(tables, name, labels.get(name), _classed(entry, name), missing))
+        name: memo(partial(cells.target, tables, name, labels.get(name), _classed(entry, name), missing, words))
         for name in tables.names
         if name not in inputs
     }

@@ -15,7 +15,7 @@ from polypath.core.preprocess import AnyPreprocess, ImagePreprocess, TablePrepro
 from polypath.core.seeds import derive
 from polypath.core.task import Classification, Features, Image, InputSpec, Regression, Target, Task, Tokens, composed
 from polypath.data import images, slices, statistics
-from polypath.data.columns import DataSet
+from polypath.data.columns import DataSet, MissingInputs
 from polypath.data.options import DataOptions, augmentation, expressions
 
 
@@ -190,6 +190,7 @@ def arrays(
     augment: Any = "none",
     private_to: str | None = None,
     columns: Sequence[str] | None = None,
+    missing_inputs: MissingInputs = "refuse",
 ) -> TaskData:
     """One task from arrays or tensors; `Suite(name, (task, ...))` makes a suite of several.
 
@@ -203,6 +204,7 @@ def arrays(
         augment: "none", "part" or operations.
         private_to: access group.
         columns: feature names, for rows.
+        missing_inputs: whether NaN among rows is refused, or read as the mean of the training rows (`mean`).
 
     Example:
         >>> import torch
@@ -214,7 +216,7 @@ def arrays(
 
     given = {"train": train, "validation": val, "test": test}
     pairs = {split: pair for split, pair in given.items() if pair is not None}
-    dataset = from_arrays(pairs, images.Shape(), name, labels, columns=columns)
+    dataset = from_arrays(pairs, images.Shape(), name, labels, columns=columns, missing_inputs=missing_inputs)
     values = {
         "dataset": name,
         "train": "train",
@@ -223,6 +225,7 @@ def arrays(
         "normalise": normalise,
         "augment": augmentation(augment),
         "private_to": private_to,
+        "missing_inputs": missing_inputs,
     }
     _, column = dataset.column()
     target = target_of(name, column.values, column.labels)

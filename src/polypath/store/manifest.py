@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from polypath.core.config import Config, describe
-from polypath.core.errors import CorruptError, NewerFormat
+from polypath.core.errors import CorruptError, NewerFormat, StoreError
 from polypath.core.files import read_json_text
 from polypath.store.pages import Pages, sections_of
 from polypath.store.references import addresses_of_components, addresses_of_tasks
@@ -226,14 +227,15 @@ def _version_of(values: Any, path: Path) -> int:
 
 def _remedy(path: Path) -> str:
     """What helps where a manifest file is not what was written."""
-    kept = sorted((path.parent / "snapshots").glob("*-*.json"))
-    if path.parent.name == "snapshots" or not kept:
-        return "restore it from a copy of the system"
-    last = kept[-1].stem.partition("-")[2]
-    return (
-        "restore it from a copy of the system, or go back to the newest snapshot: "
-        f"`polypath rollback {path.parent} {last}`"
-    )
+    if path.parent.name != "snapshots":
+        for kept in sorted((path.parent / "snapshots").glob("*-*.json"), reverse=True):
+            with suppress(StoreError):  # the newest may be damaged too
+                read_manifest(kept)
+                return (
+                    "restore it from a copy of the system, or go back to the newest snapshot that can be read: "
+                    f"`polypath rollback {path.parent} {kept.stem.partition('-')[2]}`"
+                )
+    return "restore it from a copy of the system"
 
 
 def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
@@ -250,7 +252,7 @@ def read_manifest(path: Path, pages: Pages | None = None) -> Manifest:
     try:
         found, text = read_json_text(path)
     except CorruptError as error:
-        raise CorruptError(f"{error}; {_remedy(path)}") from error
+        raise type(error)(f"{error}; {_remedy(path)}") from error
     version = _version_of(found, path)
     if version >= SEALED and (not intact(text) or not found.pop("sha256")):
         raise CorruptError(f"{path} was changed: its text does not have the sha256 that it names; {_remedy(path)}")

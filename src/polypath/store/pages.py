@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from polypath.core.config import Config
-from polypath.core.errors import CorruptError
+from polypath.core.errors import CorruptError, Unreadable
 from polypath.core.files import write_atomically
 
 PAGE = 64
@@ -138,8 +138,10 @@ class Pages:
         path = self.path(sha256)
         try:
             text = path.read_bytes()
+        except FileNotFoundError:
+            raise CorruptError(f"{path} is missing; restore it from a copy of the system") from None
         except OSError as error:
-            raise CorruptError(f"{path} cannot be read ({error}); restore it from a copy of the system") from error
+            raise Unreadable(f"{path} cannot be read ({error})") from error
         if hashlib.sha256(text).hexdigest() != sha256:
             raise CorruptError(f"{path} was changed: its text is not what its name says; restore it from a copy")
         entries: list[Any] = json.loads(text)
@@ -155,13 +157,17 @@ class Pages:
             return []
 
     def addresses(self, pages: Iterable[str]) -> set[str]:
-        """Everything that looks like an address in these pages, and theirs; a page that is gone names nothing."""
+        """Everything that looks like an address in these pages, and theirs; a page that is gone names nothing.
+
+        Raises:
+            OSError: a page is there and cannot be read: what it names must not be taken for nobody's.
+        """
         found: set[str] = set()
         for sha256 in pages:
             if sha256 not in self._addresses:
                 try:
                     text = self.path(sha256).read_bytes()
-                except OSError:
+                except FileNotFoundError:
                     continue
                 self._addresses[sha256] = addresses_in(text)
             found |= self._addresses[sha256]

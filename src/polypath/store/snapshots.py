@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from polypath.core.errors import CorruptError, InvalidInput, StoreError, UnknownName
+from polypath.core.errors import CorruptError, InvalidInput, NewerFormat, StoreError, UnknownName, Unreadable
 from polypath.core.files import remove_leftovers, write_atomically
 from polypath.store.manifest import Event, Manifest, read_manifest
 from polypath.store.pages import Pages, addresses_in
@@ -133,15 +133,18 @@ class Snapshots:
         return Snapshot.read(files[-1]) if files else None
 
     def damaged(self) -> list[Path]:
-        """Files that are not what was written. Reads all of them; what a newer polypath wrote is none of them."""
+        """Files that are not what was written. Reads all of them.
+
+        What a newer polypath wrote is none of them, nor is what cannot be read now and perhaps can be later.
+        """
         found = []
         for path in self.files():
             try:
                 read_manifest(path)
+            except (NewerFormat, Unreadable):
+                continue
             except CorruptError:
                 found.append(path)
-            except StoreError:
-                continue
         return found
 
     def file(self, wanted: str) -> Path:

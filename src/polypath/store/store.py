@@ -346,7 +346,7 @@ class Store(Blobs):
         """What to say about a component file that is not there."""
         try:
             named = sha256 in self.manifest().blobs() | self.snapshots.blobs()
-        except StoreError:
+        except (OSError, StoreError):
             named = True
         if named:
             return "; restore it from a copy of the system"
