@@ -73,6 +73,7 @@ def test_every_method_can_be_paced(name: str) -> None:
 
 def test_points_at_which_the_rate_falls_move_along() -> None:
     assert method_class("multipath")(distill=False).paced(20, 2) == {"epochs": 20, "decay_at": (10, 15)}
+    assert method_class("part")().paced(12, 2) == {"epochs": 12, "halve_at": (4, 6, 8)}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -80,7 +81,8 @@ def test_the_rate_never_falls_before_anything_is_learned(name: str) -> None:
     """A pass of 200 whose rate falls at 100 and 150: half an epoch rounds to 0, which would lower it from the start."""
     method = method_class(name)()
     for passes in (1, 2, 3):
-        assert all(at >= 1 for at in method.paced(passes, 3).get("decay_at", ()))
+        paced = method.paced(passes, 3)
+        assert all(at >= 1 for at in (*paced.get("decay_at", ()), *paced.get("halve_at", ())))
 
 
 def test_pruning_and_goals_come_out_of_the_same_passes() -> None:

@@ -86,7 +86,7 @@ class Method(ABC, Generic[C]):
     def paced(self, passes: int, tasks: int) -> dict[str, Any]:
         """Settings under which every task's training examples are passed about `passes` times, for fair comparisons.
 
-        Here `epochs`, and the points of `decay_at` in proportion; overridden where learning has other stretches.
+        Here `epochs`, and the points where the rate falls in proportion; overridden where learning has other stretches.
 
         Args:
             passes: over the training examples, at least 1, everything included that is not the final training.
@@ -100,17 +100,15 @@ class Method(ABC, Generic[C]):
 
 
 def paced_epochs(config: Config, epochs: int) -> dict[str, Any]:
-    """So many epochs, with the points of `decay_at` moved in proportion.
+    """So many epochs, with the points of `decay_at` or `halve_at` moved in proportion.
 
     Args:
         config: with a field `epochs`.
         epochs: at least 1.
     """
-    values = config.model_dump(include={"epochs", "decay_at"})
-    found: dict[str, Any] = {"epochs": max(1, epochs)}
-    if values.get("decay_at"):
-        found["decay_at"] = moved(values["decay_at"], values["epochs"], found["epochs"])
-    return found
+    values = config.model_dump(include={"epochs", "decay_at", "halve_at"})
+    before, found = values.pop("epochs"), {"epochs": max(1, epochs)}
+    return found | {key: moved(points, before, found["epochs"]) for key, points in values.items() if points}
 
 
 def moved(points: Sequence[int], epochs: int, to: int) -> tuple[int, ...]:
