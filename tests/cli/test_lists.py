@@ -55,6 +55,16 @@ def test_methods(invoke: Invoke) -> None:
     assert f"Known: {', '.join(sorted(METHODS))}." in wrong.stderr  # all of them
 
 
+def test_types_of_settings_are_shown_as_one_writes_them(invoke: Invoke) -> None:
+    found = {name: json.loads(invoke("methods", name, "--json").stdout)["settings"] for name in METHODS}
+    types = {name: {key: about["type"] for key, about in settings.items()} for name, settings in found.items()}
+    assert types["ewc"]["batch"] == "int | dict[str, int]"
+    assert types["cpg"]["optimizer"] == "'adam' | 'adamw' | 'sgd'"
+    assert types["dfcnn"]["knowledge"] == "tuple[int | tuple[int, int], ...] | None"
+    assert types["part"]["paths"] == "dict[str, list[list[int]]]"
+    assert not [text for settings in types.values() for text in settings.values() if "FieldInfo" in text]
+
+
 def test_meanings_are_read_from_docstrings() -> None:
     text = """Title.
 

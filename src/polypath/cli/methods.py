@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -93,7 +94,19 @@ def documented(text: str) -> dict[str, str]:
 
 
 def _named(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    """A type as one writes it: bounds, which pydantic keeps in the annotation, are left to the message of a refusal."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _named(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_named, arguments))
+    if origin is not None:
+        return f"{_named(origin)}[{', '.join(map(_named, arguments))}]"
+    if annotation in (None, type(None)):
+        return "None"
+    return "..." if annotation is Ellipsis else getattr(annotation, "__name__", str(annotation))
 
 
 def _plain(value: Any) -> Any:
