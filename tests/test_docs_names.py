@@ -194,3 +194,11 @@ def test_every_page_is_in_the_menu_or_included_by_one_that_is() -> None:
     assert len(sections) == len(set(sections)), "a section twice"
     told = set(re.findall(r"[\w/]+\.md", str(menu)))
     assert told == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+
+
+def test_every_module_of_the_facade_is_on_the_map() -> None:
+    text = PAGES["docs/architecture.md"]
+    assert [path.name for path in SOURCE.glob("*.py") if path.stem[0] != "_" and path.name not in text] == []
+    assert [
+        path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file() and f"{path.name}/" not in text
+    ] == []
