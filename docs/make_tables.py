@@ -16,7 +16,7 @@ from polypath.report.answers import ensemble_grid, f1_grid
 from polypath.report.lifelong import lifelong_grid
 from polypath.report.records import read_results
 from polypath.report.summary import summarise
-from polypath.report.tables import accuracy_grid, paired_grid, reproduction_grid
+from polypath.report.tables import NOTHING, Grid, accuracy_grid, paired_grid, reproduction_grid
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -31,7 +31,7 @@ def table(name: str) -> str:
     """
     kind, _, rest = name.partition("/")
     if kind == "reproduction":
-        return reproduction_grid(RESULTS / rest).markdown()
+        return lettered(reproduction_grid(RESULTS / rest)).markdown()
     if kind == "lifelong":
         grid = lifelong_grid(read_results(RESULTS / rest))
         return grid.markdown() if grid is not None else "Not run."
@@ -62,6 +62,15 @@ def table(name: str) -> str:
         f"{facts['threads']} thread(s), "
         f"bf16 matrix units: {'yes' if facts['cpu_bf16'] else 'no'}, commit {facts['commit']}."
     )
+
+
+def lettered(grid: Grid) -> Grid:
+    """Machine and commit of a row as a letter that a note explains; as cells they make every row five lines high."""
+    runs = list(dict.fromkeys(row[-2:] for row in grid.rows if row[-1] != NOTHING))
+    letters = {run: chr(ord("a") + place) for place, run in enumerate(runs)}
+    rows = tuple((*row[:-2], letters.get(row[-2:], NOTHING)) for row in grid.rows)
+    notes = [f"{letter}: {machine}, {commit}." for (machine, commit), letter in letters.items()]
+    return Grid(grid.title, (*grid.header[:-2], "run"), rows, (*grid.notes, *notes))
 
 
 def flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

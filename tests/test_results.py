@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from polypath.report.records import read_results
+from polypath.report.tables import Grid
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -41,3 +42,13 @@ def test_tables_of_full_runs_wait_for_their_records(tmp_path, monkeypatch):
     tables = maker()
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert tables.table("full/rsn2/capacity") == tables.table("f1/rsn2/capacity") == "Not run yet."
+
+
+def test_machines_and_commits_are_letters_with_notes() -> None:
+    """By hand: three rows of two runs and one that nobody ran; what the cells said stands in the notes."""
+    header = ("figure", "ours", "machine", "commit")
+    rows = (("x", "1", "A", "c1"), ("y", "not run", "–", "–"), ("z", "2", "A", "c2"), ("w", "3", "A", "c1"))
+    table = maker().lettered(Grid("title", header, rows, ("Paper.",)))
+    assert table.header == ("figure", "ours", "run")
+    assert [row[-1] for row in table.rows] == ["a", "–", "b", "a"]
+    assert table.notes == ("Paper.", "a: A, c1.", "b: A, c2.")
