@@ -202,3 +202,21 @@ def test_every_module_of_the_facade_is_on_the_map() -> None:
     assert [
         path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file() and f"{path.name}/" not in text
     ] == []
+
+
+def test_every_error_and_what_else_it_is_is_on_the_page_of_systems() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|", PAGES["docs/system.md"].partition("## Errors")[2], re.M))
+    found = {
+        name: {base.__name__ for base in error.__bases__} - {"PolypathError"}
+        for name, error in vars(polypath.errors).items()
+        if isinstance(error, type) and issubclass(error, polypath.errors.PolypathError)
+    }
+    del found["PolypathError"]
+    assert {name: coded(also) for name, also in rows.items()} == found
+
+
+def test_what_a_system_can_do_is_told() -> None:
+    text = "".join(page for name, page in PAGES.items() if name not in HISTORY and "/reference/" not in name)
+    public = {name for name in dir(polypath.System) if not name.startswith("_")}
+    internal = {"kept_on_error", "load_all", "probe_answer", "bring", "note"}  # for learning, saving and proving
+    assert [name for name in sorted(public - internal) if name not in text] == []

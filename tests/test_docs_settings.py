@@ -12,6 +12,7 @@ import pytest
 from polypath.analysis import CKAConfig
 from polypath.core.config import Config
 from polypath.data.tasks import DataOptions
+from polypath.estimator import PathClassifier, PathRegressor
 from polypath.methods import METHODS, method_class
 from polypath.methods.training import TrainingConfig
 from polypath.nn.backbones import BACKBONES, kind_of
@@ -154,3 +155,11 @@ def test_every_option_of_cka_is_told() -> None:
 
 def test_every_option_of_a_suite_is_told() -> None:
     check(merged(tables(page("data.md"), "option")), DataOptions)
+
+
+@pytest.mark.parametrize("estimator", [PathClassifier, PathRegressor])
+def test_every_argument_of_the_estimators_is_told(estimator: type) -> None:
+    told = merged(tables(page("howto/sklearn.md"), "argument"))
+    arguments = estimator().get_params()
+    assert set(told) == set(arguments)
+    assert {name: cell for name, cell in told.items() if not says(cell, arguments[name])} == {}

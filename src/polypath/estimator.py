@@ -217,7 +217,7 @@ class PathClassifier(ClassifierMixin, _Tables):
     """Classes of one or several tasks on one table.
 
     Args:
-        method: any method whose backbone takes rows: `hard_sharing`, `single`, `rsn2`, `packnet`, `prognn`, ...
+        method: any method whose backbone takes rows: `hard_sharing`, `single`, `rsn2`, `packnet`, `ewc`, ...
         hidden: widths of the backbone's layers.
         epochs: passes over the training rows.
         batch: rows a mini-batch.
