@@ -220,3 +220,10 @@ def test_what_a_system_can_do_is_told() -> None:
     public = {name for name in dir(polypath.System) if not name.startswith("_")}
     internal = {"kept_on_error", "load_all", "probe_answer", "bring", "note"}  # for learning, saving and proving
     assert [name for name in sorted(public - internal) if name not in text] == []
+
+
+def test_the_sections_of_a_report_are_on_its_page() -> None:
+    template = (SOURCE / "report" / "templates" / "report.html.j2").read_text()
+    rows = re.findall(r"^\| ([A-Z][\w, ]+?) \|", PAGES["docs/report.md"].partition("## What the page says")[2], re.M)
+    told = [name for row in rows for name in row.split(", ")]
+    assert told == re.findall(r'<h2 id="\w+">([^<]+)</h2>', template)

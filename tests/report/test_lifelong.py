@@ -8,6 +8,8 @@ import pytest
 
 from polypath.core.result import Curve, Lifelong, Result
 from polypath.report import lifelong
+from polypath.report.page import render
+from polypath.report.records import read_run
 
 
 @pytest.fixture
@@ -93,3 +95,12 @@ def test_reproduction_tables_can_ask_for_lifelong_figures(two: list[Result]) -> 
 
     assert lifelong_by_seed(two, "dfcnn", "peak_accuracy", "test") == {two[0].seed: pytest.approx(0.55)}
     assert lifelong_by_seed(two, "other", "peak_accuracy", "test") == {}
+
+
+def test_the_menu_of_a_report_leads_to_the_section_where_there_is_one(
+    two: list[Result], samples: Any, make_run: Any
+) -> None:
+    without = render(read_run(make_run([samples.sample("parallel")])))
+    assert 'id="lifelong"' not in without and "#lifelong" not in without
+    page = render(read_run(make_run(two)))  # beside the one that is there
+    assert page.count('<h2 id="lifelong">') == page.count('<a href="#lifelong">') == 1
