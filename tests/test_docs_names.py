@@ -227,3 +227,12 @@ def test_the_sections_of_a_report_are_on_its_page() -> None:
     rows = re.findall(r"^\| ([A-Z][\w, ]+?) \|", PAGES["docs/report.md"].partition("## What the page says")[2], re.M)
     told = [name for row in rows for name in row.split(", ")]
     assert told == re.findall(r'<h2 id="\w+">([^<]+)</h2>', template)
+
+
+def test_pages_that_the_code_sends_people_to_exist() -> None:
+    named = {
+        name
+        for path in [*SOURCE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "Makefile"]
+        for name in re.findall(r"docs/[\w/]+\.(?:md|json)", path.read_text())
+    }
+    assert "docs/data.md" in named and [name for name in sorted(named) if not (ROOT / name).is_file()] == []
