@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 import polypath
 from polypath import data
@@ -29,7 +29,9 @@ SOURCE = ROOT / "src" / "polypath"
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md")]}
 # Pages that keep what was: they may name what is gone.
 HISTORY = {"docs/log.md", "docs/changelog.md"}
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PROGRAM = typer.main.get_command(app)
+assert isinstance(PROGRAM, TyperGroup)
+COMMANDS = PROGRAM.commands
 
 
 def coded(text: str) -> set[str]:
@@ -46,7 +48,7 @@ def test_every_command_and_option_is_on_its_page(name: str) -> None:
 
 
 def test_options_of_the_program_itself_are_on_the_page() -> None:
-    options = [option for parameter in typer.main.get_command(app).params for option in parameter.opts]
+    options = [option for parameter in PROGRAM.params for option in parameter.opts]
     assert [option for option in options if option not in PAGES["docs/cli.md"]] == []
 
 

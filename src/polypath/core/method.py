@@ -55,7 +55,7 @@ class Method(ABC, Generic[C]):
     def build(self, tasks: Sequence[Task], run: Run) -> Network:
         """An empty network able to take these tasks; does not add them."""
 
-    def expect(self, network: Network, tasks: Sequence[str]) -> None:  # noqa: B027
+    def expect(self, network: Network, tasks: Sequence[str]) -> None:  # noqa: B027 (most methods need not know)
         """Hear of all tasks that will be added, before any is; overridden where a task's place depends on the others.
 
         Args:

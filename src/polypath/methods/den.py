@@ -262,17 +262,16 @@ def split(network: Expanding, task: str, before: Blocks, above: float, most: int
         Whether any unit was split.
     """
     moved: dict[tuple[int, int], torch.Tensor] = {}
+    old = sorted({int(key.rsplit("-", 2)[1][1:]) for key in before})
     units = 0
-    for place in range(len(network.layers)):
-        drifts = _drifts(network, place, before)
+    for place, layer in enumerate(network.layers):
+        drifts = _drifts(network, layer.name, old, before)
         units += sum(map(len, drifts.values()))
         far = above
         if most is not None:
             # The furthest `most` lie above the next one; of equal ones there may be fewer.
-            ranked = (
-                torch.cat([torch.zeros(1), *(norms.cpu() for norms in drifts.values())]).sort(descending=True).values
-            )
-            far = max(above, float(ranked[most]) if most < len(ranked) else 0.0)
+            ranked = sorted((norm for norms in drifts.values() for norm in norms.tolist()), reverse=True)
+            far = max([above, *ranked[most : most + 1]])
         found = {(place, group): (norms > far).nonzero().flatten() for group, norms in drifts.items()}
         moved |= {key: rows for key, rows in found.items() if len(rows)}
     if not moved:
@@ -299,11 +298,11 @@ def split(network: Expanding, task: str, before: Blocks, above: float, most: int
     return True
 
 
-def _drifts(network: Expanding, place: int, before: Blocks) -> dict[int, torch.Tensor]:
+def _drifts(network: Expanding, layer: str, groups: Sequence[int], before: Blocks) -> dict[int, torch.Tensor]:
     """Group -> how far the incoming weights of its units in a layer are from before."""
-    name, found = network.layers[place].name, {}
-    for group in sorted({int(key.rsplit("-", 2)[1][1:]) for key in before}):
-        keys = [k for k in before if k.startswith(f"{name}-g{group}-") and k in network.blocks]
+    found = {}
+    for group in groups:
+        keys = [k for k in before if k.startswith(f"{layer}-g{group}-") and k in network.blocks]
         if keys:
             found[group] = incoming_norm([(network.blocks[k] - before[k]).reshape(len(before[k]), -1) for k in keys])
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from polypath.report.summary import LOSSES
@@ -21,20 +21,10 @@ def other_grid(summary: Mapping[str, Any]) -> Grid | None:
     Args:
         summary: as `polypath.report.summary.summarise` returns it.
     """
-    variants = summary["variants"]
-    known: dict[tuple[str, str], None] = {}
-    for task in summary["tasks"]:
-        for figures in (v["tasks"][task] for v in variants.values() if task in v["tasks"]):
-            known |= dict.fromkeys((task, name) for name in figures["test"] if name not in {figures["metric"], *LOSSES})
-    if not known:
-        return None
-    rows = [
-        (task, name, *(measured(v["tasks"].get(task, {}).get("test", {}).get(name)) for v in variants.values()))
-        for task, name in known
-    ]
-    used = {name for _, name in known}.union(summary["metrics"])
+    rows = _rows(summary, "test", lambda figures: [n for n in figures["test"] if n not in {figures["metric"], *LOSSES}])
+    used = {row[1] for row in rows}.union(summary["metrics"])
     notes = tuple(text for name, text in UNITS.items() if name in used)
-    return Grid("Other test metrics", ("task", "metric", *variants), tuple(rows), notes)
+    return Grid("Other test metrics", ("task", "metric", *summary["variants"]), rows, notes) if rows else None
 
 
 def f1_grid(summary: Mapping[str, Any]) -> Grid | None:
@@ -43,19 +33,33 @@ def f1_grid(summary: Mapping[str, Any]) -> Grid | None:
     Args:
         summary: as `polypath.report.summary.summarise` returns it.
     """
-    variants = summary["variants"]
-    known: dict[tuple[str, str], None] = {}
-    for task in summary["tasks"]:
-        for variant in variants.values():
-            known |= dict.fromkeys((task, label) for label in variant["tasks"].get(task, {}).get("f1", {}))
-    if not known:
-        return None
-    rows = [
-        (task, label, *(measured(v["tasks"].get(task, {}).get("f1", {}).get(label)) for v in variants.values()))
-        for task, label in known
-    ]
+    rows = _rows(summary, "f1", lambda figures: figures.get("f1", {}))
     note = "A label that is neither true nor answered anywhere has no F1."
-    return Grid("Test F1 by label", ("task", "label", *variants), tuple(rows), (note,))
+    return Grid("Test F1 by label", ("task", "label", *summary["variants"]), rows, (note,)) if rows else None
+
+
+def _rows(
+    summary: Mapping[str, Any], kind: str, named: Callable[[Mapping[str, Any]], Iterable[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """A row for every task and every name that any variant has of it, with a cell a variant.
+
+    Args:
+        summary: as `polypath.report.summary.summarise` returns it.
+        kind: of the figures of a task, by name.
+        named: which names the figures of a task have.
+    """
+    variants = [variant["tasks"] for variant in summary["variants"].values()]
+    known = {
+        (task, name): None
+        for task in summary["tasks"]
+        for tasks in variants
+        if task in tasks
+        for name in named(tasks[task])
+    }
+    return tuple(
+        (task, name, *(measured(tasks.get(task, {}).get(kind, {}).get(name)) for tasks in variants))
+        for task, name in known
+    )
 
 
 def ensemble_grid(summary: Mapping[str, Any]) -> Grid | None:

@@ -80,6 +80,11 @@ def subnetworks(backbone: Mapping[str, Any], training: Mapping[str, Any], **rsn2
     return Variant(method="rsn2", config={"backbone": dict(backbone), **training, **rsn2}, analysis=analysis)
 
 
+def rescaled(variant: Variant) -> Variant:
+    """The same with initial weights scaled for the inputs that are left to a unit, which is not in the paper."""
+    return variant.changed(config={**variant.config, "rescale": True})
+
+
 def dense(backbone: Mapping[str, Any], training: Mapping[str, Any], tasks: tuple[str, ...] = ()) -> Variant:
     """The control: a dense network of the same backbone for every task, trained in the same way."""
     return Variant(method="single", config={"backbone": dict(backbone), **training}, tasks=tasks)

@@ -19,7 +19,7 @@ from typing import Any
 
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
-from polypath.recipes.rsn2 import PIXELS, convolutional, dense, subnetworks
+from polypath.recipes.rsn2 import PIXELS, convolutional, dense, rescaled, subnetworks
 
 EASY: list[str] = ["Trouser", "Sandal", "Sneaker", "Bag", "Boot"]
 HARD: list[str] = ["T-shirt", "Pullover", "Dress", "Coat", "Shirt"]
@@ -36,7 +36,7 @@ def experiment(size: Size = "full") -> Experiment:
         both = subnetworks(network, training, share=0.2, order="joint", **selection)
         variants[f"rsn2{key}"] = both
         if key:
-            variants[f"rsn2{key}_rescaled"] = both.changed(config={**both.config, "rescale": True})
+            variants[f"rsn2{key}_rescaled"] = rescaled(both)
         variants[f"dense{key}"] = dense(network, training)
         variants[f"ten{key}"] = dense(network, training).changed(suite=everything)
     return Experiment(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from polypath.recipes import Size
 from polypath.recipes.experiment import Experiment
-from polypath.recipes.rsn2 import convolutional, dense, fashion_for, subnetworks
+from polypath.recipes.rsn2 import convolutional, dense, fashion_for, rescaled, subnetworks
 
 NETS: tuple[str, ...] = ("net1", "net2", "net3", "net4", "net5")
 
@@ -30,7 +30,7 @@ def experiment(size: Size = "full") -> Experiment:
         five = subnetworks(network, training, share=0.2, order="joint", analysis=("ensemble",), **selection)
         variants[f"rsn2{key}"] = five
         if key:
-            variants[f"rsn2{key}_rescaled"] = five.changed(config={**five.config, "rescale": True})
+            variants[f"rsn2{key}_rescaled"] = rescaled(five)
         variants[f"dense{key}"] = dense(network, training, tasks=NETS[:1])
     return Experiment(
         recipe="rsn2/fashion_ensemble",
